@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::collector;
 use crate::drive::{Load, cpu_time, resident, turn};
 use crate::http::{micros, rounds};
+use crate::logins;
 use crate::options::Options;
 use crate::peers::{self, HOST, Peer, Workplace};
 use crate::report::{Report, median};
@@ -42,6 +44,8 @@ const CARE_COST: f64 = 1.06;
 const FILTERS_COST: f64 = 1.15;
 /// The same of a line of the access log.
 const LOG_COST: f64 = 1.08;
+/// The same of spans of one request in a hundred.
+const TRACES_COST: f64 = 1.08;
 
 /// Clients, each with a rate of its own.
 const CLIENTS: usize = 1_000_000;
@@ -58,10 +62,12 @@ const EVERY: u64 = 10;
 /// Measures everything.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     type Part = fn(&Options, &mut Report) -> io::Result<()>;
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 7] = [
         ("care for instances", |options, report| keyed(options, report, ("care for instances", CARE, CARE_COST))),
         ("ten filters", |options, report| keyed(options, report, ("ten filters", FILTERS, FILTERS_COST))),
         ("access log", access_log),
+        ("traces", traces),
+        ("bad logins", logins::measure),
         ("rates of clients", rates),
         ("checks", checks),
     ];
@@ -106,6 +112,25 @@ fn access_log(options: &Options, report: &mut Report) -> io::Result<()> {
     drop((with, without));
     let (with, without) = (nginx(&place, to.address, true)?, nginx(&place, to.address, false)?);
     compare(options, report, "access log, nginx", (&with, &without), (SMALL, None))
+}
+
+/// Spans of some requests, and of all, over none. What the collector costs is not in it.
+fn traces(options: &Options, report: &mut Report) -> io::Result<()> {
+    let place = Workplace::new("traces")?;
+    let to = peers::responder()?;
+    let keys = folder(&place, "keys", to.address, &[])?;
+    let collector = format!("http://{}", collector::start()?);
+    let store = ["--store", &*keys.to_string_lossy(), "--prefix", "/"];
+    let run = |name: &'static str, flags: &[&str]| {
+        peers::pointsman_of(name, &options.pointsman, &place.path().join(name), &[&store, flags].concat())
+    };
+    let rows = [("traces of 1 %", "0.01", Some(TRACES_COST)), ("traces of 100 %", "1", None)];
+    for (name, share, target) in rows {
+        let with = run("traced", &["--otlp", &collector, "--otlp-sample", share])?;
+        let without = run("untraced", &[])?;
+        compare(options, report, name, (&with, &without), (SMALL, target))?;
+    }
+    Ok(())
 }
 
 fn haproxy(place: &Workplace, to: SocketAddr, logs: bool) -> io::Result<Peer> {

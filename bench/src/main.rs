@@ -5,6 +5,7 @@
 //! | `options` | the command line |
 //! | `http` | CPU per request through the proxies, by number of connections |
 //! | `features` | the same with and without features; memory for rates, CPU for checks |
+//! | `logins` | another service's answers beside guessed passwords |
 //! | `scale` | the same with 10 and 10,000 services, and memory |
 //! | `edge` | TLS and HTTP/2 from clients: handshakes, requests, memory of connections, 10,000 certificates |
 //! | `table` | lookups and compiling, in this process |
@@ -21,6 +22,7 @@
 //! | `admin` | pages over HTTP, such as Pointsman's own |
 //! | `drive` | runs wrk, and measures the cost of a process |
 //! | `relay`, `responder`, `sys` | a lower bound for proxies, and a backend that is never the bottleneck |
+//! | `collector` | a collector of spans that keeps nothing |
 //! | `talk`, `probe` | one kept connection: a request, then its answer; which backend answers |
 //! | `store` | stores to write keys to |
 //! | `report` | figures, targets, verdicts |
@@ -28,6 +30,7 @@
 mod admin;
 mod against;
 mod burst;
+mod collector;
 mod compare;
 mod drive;
 mod edge;
@@ -37,6 +40,7 @@ mod haproxy;
 mod held;
 mod hostile;
 mod http;
+mod logins;
 mod options;
 mod peers;
 mod pick;

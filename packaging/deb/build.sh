@@ -51,6 +51,8 @@ install -D -m 644 -t "$docs/docs" docs/*.md docs/*.png
 install -D -m 644 -t "$docs/docs/decisions" docs/decisions/*.md
 install -D -m 644 -t "$docs/docs/charts" docs/charts/*.svg
 install -D -m 644 -t "$docs/bench/configs" bench/configs/*
+install -D -m 644 -t "$docs/packaging/prometheus" packaging/prometheus/*.yml
+install -D -m 644 -t "$docs/packaging/grafana" packaging/grafana/*.json
 install -m 644 packaging/deb/copyright "$docs/copyright"
 
 # The C library that the binary needs.

@@ -8,10 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Status, Timeline};
+use pointsman::control::{
+    self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, IssuedCerts, PortProbe, Recorder, Status,
+    Timeline,
+};
 use pointsman::fleet::Listens;
 use pointsman::fleet::keeper::{self, About};
+use pointsman::tenure::Tenure;
 use pointsman_engine::Applied;
+use pointsman_engine::inherited::Inherited;
 use pointsman_engine::live::Registry;
 use pointsman_store::{Condition, Store, StoreSettings, Update};
 use pointsman_table::{Capabilities, Places, Table};
@@ -131,26 +136,31 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let (applied, control_applied) = mpsc::channel(APPLIED);
     let status = watch::Sender::new(Status::new());
     let (_ended, end) = watch::channel(false);
+    let (admitted, handed) = (watch::Sender::new(true), watch::Sender::new(None));
+    let tenure = Tenure::new(admitted.subscribe(), handed.subscribe());
     let inputs = ControlInputs {
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
         now: std::time::SystemTime::now,
         places: Places::default(),
-        probe: |_| Ok(()),
+        probe: PortProbe::new(|_| Ok(()), Inherited::default()),
         capabilities: Capabilities::NATIVE,
         usual_https: Box::default(),
         listeners: None,
         defaults: Defaults::default(),
         guard: GuardSettings { share: None, hold: Duration::ZERO },
         standby: None,
+        recorder: Recorder::default(),
         cluster: store.cluster(),
     };
     let channels = ControlChannels {
         certs: watch::channel(Some(Arc::default())).1,
+        issued: watch::channel(Some(IssuedCerts::default())).1,
         around: watch::channel(Around::default()).1,
         released: watch::Sender::default().subscribe(),
         served: watch::Sender::default(),
+        ended: end.clone(),
         updates: control_updates,
         condition: control_condition,
         applied: control_applied,
@@ -172,7 +182,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     tokio::join!(
         Box::pin(store.follow(told, condition)),
         Box::pin(control::run(inputs, channels)),
-        Box::pin(keeper::keep(&store, about, status, figures, end)),
+        Box::pin(keeper::keep(&store, about, status, figures, (tenure, end))),
         count(heard, updates, &tally),
         serve(engine_tables, applied, &tally),
     );

@@ -4,6 +4,8 @@
 //! | module | owns |
 //! |---|---|
 //! | `access` | the access log's way from workers to the threads that write it |
+//! | `exemplars` | the traces that metrics name |
+//! | `inherited` | listening sockets that another program gave us |
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
 //! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
@@ -12,6 +14,8 @@
 //! | `tickets` | the secrets of TLS session tickets |
 
 pub mod access;
+pub mod exemplars;
+pub mod inherited;
 pub mod live;
 pub mod seldom;
 pub mod sockets;

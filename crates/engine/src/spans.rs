@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -50,6 +51,8 @@ pub struct Span {
     pub attributes: Vec<(&'static str, SpanValue)>,
     /// It failed, in the sense of OpenTelemetry.
     pub failed: bool,
+    /// How long the request took, if this is its span and the latencies of its service count it.
+    pub took: Option<Duration>,
 }
 
 /// Why spans were dropped.
@@ -162,6 +165,7 @@ mod tests {
             end: 1,
             attributes: Vec::new(),
             failed: false,
+            took: None,
         };
         let counts = Arc::new(SpanCounts::default());
         let (queue, mut receiver) = span_queue(Arc::clone(&counts));

@@ -7,6 +7,7 @@
 //!               6/  7/                                 haproxy.cfg, maps, certs/, errors/
 //!               6.sock  7.sock  master-1.sock          command sockets, unless their paths are too long
 //!               master-1.pid                           the process of a master
+//! STATE/haproxy-2/                                     the same, of a program that took over while the first drains
 //! ```
 
 use std::ffi::OsStr;
@@ -23,6 +24,8 @@ pub const CONFIG: &str = "haproxy.cfg";
 /// `sun_path` holds 108 bytes with the zero at the end, and HAProxy opens a socket as `PATH.PID.tmp` before it renames
 /// it.
 const SOCKET_PATH_LIMIT: usize = 107 - ".4194304.tmp".len();
+/// Most folders of HAProxies that drain at the same time.
+const MOST_FOLDERS: usize = 64;
 /// The longest name of a socket of ours.
 const SOCKET_NAME_LIMIT: usize = "/master-9999999.sock".len();
 
@@ -90,7 +93,11 @@ impl Folder {
     /// # Errors
     /// See [`FolderFault`].
     pub fn open(state: &Path) -> Result<Self, FolderFault> {
-        let root = std::path::absolute(state.join("haproxy")).map_err(at(state))?;
+        Self::open_named(state, "haproxy")
+    }
+
+    fn open_named(state: &Path, name: &str) -> Result<Self, FolderFault> {
+        let root = std::path::absolute(state.join(name)).map_err(at(state))?;
         if !root.as_os_str().as_encoded_bytes().iter().all(|byte| is_plain(*byte)) {
             return Err(FolderFault::BadPath { path: root });
         }
@@ -98,6 +105,30 @@ impl Folder {
         let numbers = numbers(&root).map_err(at(&root))?;
         let newest = numbers.into_iter().max().unwrap_or(0);
         Ok(Self { sockets: sockets_for(&root)?, root, newest, masters: 0 })
+    }
+
+    /// Opens another one while other programs use theirs: `haproxy-2`, or the first that nobody uses.
+    ///
+    /// # Errors
+    /// See [`FolderFault`].
+    pub fn beside(state: &Path, is_in_use: impl Fn(&Path) -> bool) -> Result<Self, FolderFault> {
+        let names =
+            std::iter::once("haproxy".to_owned()).chain((2..=MOST_FOLDERS).map(|number| format!("haproxy-{number}")));
+        let free = names.map(|name| (state.join(&name), name)).find(|(folder, _)| !is_in_use(folder));
+        let (_, name) = free.ok_or_else(|| FolderFault::CannotWrite {
+            path: state.to_owned(),
+            error: io::Error::other(format!("{MOST_FOLDERS} HAProxies of earlier programs still drain there")),
+        })?;
+        Self::open_named(state, &name)
+    }
+
+    /// The folders of other HAProxies below the state folder.
+    pub fn others(&self, state: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(state).into_iter().flatten().flatten();
+        let is_one = |name: &str| name == "haproxy" || name.starts_with("haproxy-");
+        let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_one));
+        let folders = named.filter_map(|entry| std::path::absolute(entry.path()).ok());
+        folders.filter(|folder| *folder != self.root && folder.is_dir()).collect()
     }
 
     /// Its path.

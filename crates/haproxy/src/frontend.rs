@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pointsman_table::{Bind, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
+use pointsman_table::{Bind, CHALLENGE_PATH, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
 
 use super::clients::{CLIENT_LIST, CLIENT_MAP};
 use super::forwarded;
 use super::frame::{page, path};
-use super::maps::Maps;
+use super::maps::{MapName, Maps};
 use super::model::{FOLDER, Held, Owner, Part};
 use super::names::{BackendName, PAGES};
 use super::routing::{self, Steps};
@@ -103,10 +103,11 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
     http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
     http-request set-uri * if !origin_form METH_OPTIONS
     http-request set-uri / if !origin_form
-{health}{loops}{client}    # the request's host and target lead to a route: backend|bytes to cut off|priority
+{health}{challenge}{loops}{client}    # the request's host and target lead to a route: backend|bytes to cut off|priority
 {rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
 ",
         unavailable = path(&page(503)),
+        challenge = challenge_rule(),
         strict = strict::requests(config, version),
         idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
         loops = loop_rule(),
@@ -132,6 +133,14 @@ fn health_rule(uri: &str) -> String {
     format!(
         "    http-request return status 200 content-type \"text/plain; charset=utf-8\" string \"ok\\n\" if {{ path {} }}\n",
         quote(uri)
+    )
+}
+
+/// An authority that asks for the answer to its challenge gets it, over whatever services there are.
+fn challenge_rule() -> String {
+    let token = format!("path,field(4,/),map_str(\"{}\")", path(MapName::Answers.file()));
+    format!(
+        "    http-request return status 200 content-type text/plain lf-string '%[{token}]' if {{ path_beg {CHALLENGE_PATH} }} {{ {token} -m found }}\n"
     )
 }
 

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// Prefixes of variables for Pointsman alone: its settings, and how to reach the service manager.
-const OURS: [&str; 4] = ["POINTSMAN_", "ETCD", "NOTIFY_", "WATCHDOG_"];
+const OURS: [&str; 5] = ["POINTSMAN_", "ETCD", "LISTEN_", "NOTIFY_", "WATCHDOG_"];
 
 /// Starts the command with these sockets open in it. Other children could inherit them only during the start.
 pub(super) fn spawn(command: &mut Command, sockets: &[TcpListener]) -> io::Result<Child> {

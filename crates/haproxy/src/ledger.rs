@@ -1,6 +1,8 @@
 //! Figures of HAProxy and of the engine: the engine writes them, the admin pages read them. Never asks HAProxy itself:
 //! a page that needs fresh figures says so and waits a moment for the engine.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::stats::{Names, Tally, Unreadable};
-use pointsman_engine::live::Snapshot;
+use pointsman_engine::live::{Earlier, Snapshot};
 
 /// How long a page waits for fresh figures; then it shows the last ones.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,6 +24,7 @@ pub struct Ledger {
     /// How many scrapes have begun.
     begun: AtomicU64,
     ended: watch::Sender<EndedScrape>,
+    earlier: Earlier,
 }
 
 /// A round of questions to all workers that has ended.
@@ -56,6 +59,10 @@ pub struct Facts {
     pub last_reload: Duration,
     /// Commands that changed a running worker.
     pub commands: u64,
+    /// The runtime socket of the worker that takes connections.
+    pub runtime: PathBuf,
+    /// The addresses that it opened itself.
+    pub open: Vec<SocketAddr>,
 }
 
 impl Ledger {
@@ -82,9 +89,19 @@ impl Ledger {
         self.entries().tally.gone(pid);
     }
 
-    /// All figures as of the last scrape.
+    /// All figures as of the last scrape, with those of the program before.
     pub fn snapshot(&self) -> Snapshot {
+        self.earlier.add_to(self.own_snapshot())
+    }
+
+    /// The figures of this program's HAProxy alone.
+    pub fn own_snapshot(&self) -> Snapshot {
         self.entries().tally.snapshot()
+    }
+
+    /// The counts of the program before this one.
+    pub fn earlier(&self) -> &Earlier {
+        &self.earlier
     }
 
     /// For pages: waits for a new scrape, at most a second. Returns whether every worker answered; if not, a page shows

@@ -99,6 +99,13 @@ pub async fn end_leftovers(folder: &Path) -> Result<Vec<u32>, LeftoverFault> {
     Ok(ended)
 }
 
+/// Whether a HAProxy of a program that runs uses the folder.
+pub fn is_in_use(folder: &Path) -> bool {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let notes = files.filter(|file| file.extension().is_some_and(|extension| extension == "pid"));
+    notes.filter_map(|file| serde_json::from_slice::<Note>(&fs::read(file).ok()?).ok()).any(|note| owner_lives(&note))
+}
+
 async fn end_noted(folder: &Path, file: &Path) -> Result<Vec<u32>, LeftoverFault> {
     let note = fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
     let Some(note) = note else {

@@ -95,9 +95,11 @@ use tracing::info;
 use engine::{Engine, Inputs};
 use folder::Folder;
 use ledger::Ledger;
-use pointsman_engine::sockets::{Claim, hint, listen};
+use pointsman_engine::inherited::{Inherited, LendRequests, ListenerRole};
+use pointsman_engine::sockets::{Claim, hint};
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
+pub use process::Former;
 use program::Program;
 use reloader::Reloader;
 pub use settings::HaproxySettings;
@@ -134,6 +136,8 @@ pub struct Bound {
     https: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     ledger: Arc<Ledger>,
+    former: Option<Former>,
+    inherited: Inherited,
 }
 
 impl Bound {
@@ -153,34 +157,49 @@ impl Bound {
     }
 }
 
-/// Finds HAProxy, ends one that an earlier run may have left, and opens the addresses.
+/// Finds HAProxy, ends one that an earlier run may have left, and opens the addresses, with the sockets that were given
+/// for them. A `former` HAProxy serves on.
 ///
 /// # Errors
 /// The setting that cannot be used, with advice.
-pub async fn bind(settings: EngineSettings) -> anyhow::Result<Bound> {
+pub async fn bind(settings: EngineSettings, inherited: Inherited, former: Option<Former>) -> anyhow::Result<Bound> {
     let program = program::find(settings.haproxy.program.as_deref()).await.context("--haproxy")?;
     info!("HAProxy {} is {}", program.release, program.path.display());
     let template = settings.haproxy.template.as_ref().map(|path| {
         std::fs::read_to_string(path).with_context(|| format!("--haproxy-template: cannot read {}", path.display()))
     });
-    let folder = Folder::open(&settings.state).context("--state")?;
-    let left = leftover::end_leftovers(folder.path()).await.context("--state")?;
+    let folder = match former {
+        Some(_) => Folder::beside(&settings.state, leftover::is_in_use),
+        None => Folder::open(&settings.state),
+    };
+    let folder = folder.context("--state")?;
+    let mut left = leftover::end_leftovers(folder.path()).await.context("--state")?;
+    for other in folder.others(&settings.state).into_iter().filter(|other| !leftover::is_in_use(other)) {
+        left.extend(leftover::end_leftovers(&other).await.context("--state")?);
+        // Nobody uses it any more; what cannot be removed is removed by a later start.
+        let _ = std::fs::remove_dir_all(&other);
+    }
     left.iter().for_each(|pid| info!("ended a HAProxy that an earlier run left (process {pid})"));
     // Workers hold the addresses for a moment after their master has ended.
     let patience = if left.is_empty() { Duration::ZERO } else { LEFTOVERS };
-    let http = open("--http", &settings.http, patience).await?;
-    let https = open("--https", &settings.https, patience).await?;
+    let http = open((ListenerRole::Http, &inherited), &settings.http, patience).await?;
+    let https = open((ListenerRole::Https, &inherited), &settings.https, patience).await?;
     let addresses = http.iter().chain(&https).map(TcpListener::local_addr).collect::<Result<_, _>>()?;
     let ledger = Arc::new(Ledger::default());
     ledger.note(|facts| facts.version = program.release.to_string());
     let template = template.transpose()?.map(Into::into);
-    Ok(Bound { settings, program, folder, template, http, https, addresses, ledger })
+    Ok(Bound { settings, program, folder, template, http, https, addresses, ledger, former, inherited })
 }
 
-async fn open(flag: &str, addresses: &[SocketAddr], patience: Duration) -> anyhow::Result<Vec<TcpListener>> {
+async fn open(
+    (role, inherited): (ListenerRole, &Inherited),
+    addresses: &[SocketAddr],
+    patience: Duration,
+) -> anyhow::Result<Vec<TcpListener>> {
+    let flag = if role == ListenerRole::Https { "--https" } else { "--http" };
     let mut sockets = Vec::new();
     for address in addresses {
-        let opened = open_one(*address, patience).await;
+        let opened = open_one(*address, (role, inherited), patience).await;
         let named = |error| {
             let hint = hint(*address, &error);
             anyhow::Error::new(error).context(format!("{flag} {address}: {hint}"))
@@ -191,10 +210,14 @@ async fn open(flag: &str, addresses: &[SocketAddr], patience: Duration) -> anyho
 }
 
 /// Opens an address; while it is in use, retries for this long.
-async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+async fn open_one(
+    address: SocketAddr,
+    (role, inherited): (ListenerRole, &Inherited),
+    patience: Duration,
+) -> io::Result<TcpListener> {
     let start = Instant::now();
     loop {
-        match listen(address, 1, Claim::Alone) {
+        match inherited.open(address, role, 1, Claim::Alone) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < patience => {
                 sleep(Duration::from_millis(20)).await;
             }
@@ -215,16 +238,18 @@ pub async fn run(
     tickets: watch::Receiver<TicketSecrets>,
     applied: mpsc::Sender<Applied>,
     phase: watch::Receiver<Phase>,
+    lend: LendRequests,
 ) -> anyhow::Result<()> {
-    let every = bound.settings.haproxy.reload_every;
+    let (every, http, inherited) = (bound.settings.haproxy.reload_every, bound.http.len(), bound.inherited.clone());
     let reloader = prepare(bound);
-    let inputs = Inputs { tables, tickets, phase };
+    let sockets = (Arc::clone(&reloader.sockets), http);
+    let inputs = Inputs { tables, tickets, phase, lend, sockets, inherited };
     Engine::new(every, reloader.ledger.clone(), inputs, applied).run(reloader).await;
     Ok(())
 }
 
 fn prepare(bound: Bound) -> Reloader {
-    let Bound { settings, program, folder, template, http, https, ledger, .. } = bound;
+    let Bound { settings, program, folder, template, http, https, ledger, former, .. } = bound;
     let EngineSettings { threads, haproxy, .. } = settings;
     let shape = Shape {
         http: listens(&http),
@@ -242,7 +267,11 @@ fn prepare(bound: Bound) -> Reloader {
         tickets: None,
     };
     let grace = haproxy.hard_stop;
-    Reloader { grace, ..Reloader::new((program, folder), http.into_iter().chain(https).collect(), shape, ledger) }
+    Reloader {
+        grace,
+        former,
+        ..Reloader::new((program, folder), http.into_iter().chain(https).collect(), shape, ledger)
+    }
 }
 
 fn listens(sockets: &[TcpListener]) -> Vec<Listen> {

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pointsman_table::Answers;
+
 use super::names::BackendName;
 
 /// Marks the ids of scopes that have expressions.
@@ -31,12 +33,14 @@ pub enum MapName {
     Sni,
     /// `splits.map`.
     Splits,
+    /// `answers.map`.
+    Answers,
 }
 
 impl MapName {
     /// All maps, targets before the entries that point to them: the reverse of the order in which a request meets them.
-    pub const ALL: [Self; 7] =
-        [Self::Splits, Self::Sni, Self::Rest, Self::Patterns, Self::Paths, Self::Wildcards, Self::Hosts];
+    pub const ALL: [Self; 8] =
+        [Self::Answers, Self::Splits, Self::Sni, Self::Rest, Self::Patterns, Self::Paths, Self::Wildcards, Self::Hosts];
 
     /// The file's name. Each file exists even if the map is empty, so that entries can be added at run time.
     pub fn file(self) -> &'static str {
@@ -48,6 +52,7 @@ impl MapName {
             Self::Rest => "rest.map",
             Self::Sni => "sni.map",
             Self::Splits => "splits.map",
+            Self::Answers => "answers.map",
         }
     }
 }
@@ -135,6 +140,8 @@ pub struct Maps {
     pub sni: BTreeMap<Box<str>, BackendName>,
     /// `splits.map`: backends whose requests are split.
     pub splits: BTreeMap<Box<str>, Lot>,
+    /// `answers.map`: paths that authorities ask for, and what they get.
+    pub answers: Arc<Answers>,
 }
 
 impl Maps {
@@ -153,6 +160,7 @@ impl Maps {
             MapName::Patterns => routes(self.patterns.iter().map(|(key, route)| (key, route))),
             MapName::Rest => routes(&self.rest),
             MapName::Sni => names(&self.sni),
+            MapName::Answers => self.answers.iter().map(|(path, answer)| (&**path, answer.to_string())).collect(),
             MapName::Splits => self.splits.iter().map(|(key, lot)| (&**key, lot.value())).collect(),
         }
     }
@@ -176,6 +184,7 @@ impl Maps {
             MapName::Rest => self.rest == other.rest,
             MapName::Sni => self.sni == other.sni,
             MapName::Splits => self.splits == other.splits,
+            MapName::Answers => self.answers == other.answers,
         }
     }
 }

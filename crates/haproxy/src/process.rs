@@ -11,7 +11,7 @@
 use std::fs;
 use std::future::pending;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -44,6 +44,15 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 /// A master's words for a failed reload: 2.4, 2.5 to 3.0, 3.1 and later.
 const FAILURES: [&str; 3] = ["in waitpid mode", "Loading failure", "Failed to load worker"];
 
+/// The HAProxy of the program before, which serves until this program's does.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// The runtime socket of its worker, which hands its listening sockets on.
+    pub runtime: PathBuf,
+    /// The addresses that it opened itself.
+    pub open: Vec<SocketAddr>,
+}
+
 /// What to start.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
@@ -57,6 +66,9 @@ pub struct Launch<'a> {
     pub pid_file: &'a Path,
     /// The sockets that the configuration names (`bind fd@N`), this time and at every reload.
     pub sockets: &'a [TcpListener],
+    /// The runtime socket of another HAProxy, whose listening sockets are used for addresses that are in both
+    /// configurations (`-x`): it may stop then, and no connection is lost.
+    pub former: Option<&'a Path>,
 }
 
 /// Why HAProxy did not start or reload. The old worker serves on, unless HAProxy ended.
@@ -233,6 +245,9 @@ fn command(launch: &Launch<'_>) -> Command {
     let mut socket = launch.master.as_os_str().to_owned();
     socket.push(",mode,600,level,admin");
     command.args(["-W", "-db", "-S"]).arg(socket).arg("-f").arg(launch.config);
+    if let Some(former) = launch.former {
+        command.arg("-x").arg(former);
+    }
     // A group of its own: a Ctrl-C at the terminal must reach only us, as we decide how HAProxy ends.
     command.process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

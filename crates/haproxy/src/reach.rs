@@ -47,6 +47,7 @@ pub(super) fn reachable(running: &Running, desired: &Maps) -> Maps {
         rest: routes(&running.maps.rest, &desired.rest),
         sni,
         splits: splits(running, desired),
+        answers: Arc::clone(&desired.answers),
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::hold::{Blame, Served};
 use super::ledger::Ledger;
 use super::model::{Addresses, Desired, Held, Owner};
 use super::names::{self, BackendName};
-use super::process::{self, Launch, Process, ProcessFault};
+use super::process::{self, Former, Launch, Process, ProcessFault};
 use super::program::Program;
 use super::render::{self, Rendered, render};
 use super::running::Running;
@@ -166,6 +166,8 @@ pub struct Reloader {
     pub ledger: Arc<Ledger>,
     /// How long a HAProxy that is replaced as a whole may finish its work.
     pub grace: Duration,
+    /// The HAProxy of the program before, until ours serves.
+    pub former: Option<Former>,
 }
 
 /// A configuration, written out.
@@ -186,7 +188,16 @@ impl Reloader {
         shape: Shape,
         ledger: Arc<Ledger>,
     ) -> Self {
-        Self { program: Arc::new(program), folder, sockets, shape, current: None, ledger, grace: Duration::ZERO }
+        Self {
+            program: Arc::new(program),
+            folder,
+            sockets,
+            shape,
+            current: None,
+            ledger,
+            grace: Duration::ZERO,
+            former: None,
+        }
     }
 
     /// What HAProxy, and this engine, refuse of a table. Loads nothing and opens no port.
@@ -233,7 +244,8 @@ impl Reloader {
     /// See [`ReloadFault`]. What ran before stays in force.
     pub async fn attempt(&mut self, process: &mut Option<Process>, order: &mut Order) -> Result<Loaded, ReloadFault> {
         for _ in 0..MOST_ROUNDS {
-            let open = order.current.as_ref().map(|current| current.open.clone()).unwrap_or_default();
+            let mut open = order.current.as_ref().map(|current| current.open.clone()).unwrap_or_default();
+            open.extend(self.former.iter().flat_map(|former| &former.open).map(bind));
             order.excluded.probe(&order.table, &open);
             let Some(candidate) = self.candidate(order)? else { continue };
             let mut complaints = self.check(&candidate).await?;
@@ -285,14 +297,17 @@ impl Reloader {
         candidate: &WrittenConfig,
         order: &Order,
     ) -> Result<(Process, u32), ProcessFault> {
-        keep_states(candidate, order.current.as_ref()).await;
+        keep_states(candidate, (order.current.as_ref(), self.former.as_ref())).await;
         if let Some(current) = &order.current {
             current.scrape.run(&self.ledger).await;
         }
         self.folder.activate(&candidate.generation).map_err(cannot_start)?;
         let loaded = self.reload_or_start(process, &Runtime::new(&candidate.generation.socket)).await;
         match (&loaded, &self.current) {
-            (Ok(_), _) => self.current = Some(candidate.generation.clone()),
+            (Ok(_), _) => {
+                self.current = Some(candidate.generation.clone());
+                self.former = None;
+            }
             // A HAProxy that is started again later must find the files that worked.
             (Err(_), Some(current)) => self.folder.activate(current).map_err(cannot_start)?,
             (Err(_), None) => {}
@@ -331,6 +346,7 @@ impl Reloader {
             master: &master,
             pid_file: &pid_file,
             sockets: &self.sockets,
+            former: self.former.as_ref().map(|former| &*former.runtime),
         };
         let mut process = Process::start(&launch)?;
         match process.ready(runtime, process::DEADLINE).await {
@@ -389,6 +405,10 @@ fn loaded(candidate: WrittenConfig, order: &Order, process: Process, pid: u32) -
     }
 }
 
+fn bind(address: &SocketAddr) -> Bind {
+    Bind { address: address.ip(), port: address.port() }
+}
+
 fn cannot_start(fault: FolderFault) -> ProcessFault {
     ProcessFault::CannotStart(std::io::Error::other(fault))
 }
@@ -412,16 +432,22 @@ fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> 
 }
 
 /// Hands the health of servers to the next worker. Without it that starts with every server up, as at the first start.
-async fn keep_states(candidate: &WrittenConfig, current: Option<&Current>) {
+async fn keep_states(candidate: &WrittenConfig, (current, former): (Option<&Current>, Option<&Former>)) {
     let path = candidate.generation.folder.join(STATES);
-    let states = match current {
-        Some(current) => {
+    let states = match (current, former) {
+        (Some(current), _) => {
             let shown = current.runtime.ask_one("show servers state").await;
             shown
                 .map(|shown| states::carry(&shown, &candidate.desired, &current.moved))
                 .map_err(|fault| fault.to_string())
         }
-        None => Ok(states::carry("", &candidate.desired, &BTreeMap::new())),
+        (None, Some(former)) => {
+            let shown = Runtime::new(&former.runtime).ask_one("show servers state").await;
+            shown
+                .map(|shown| states::carry(&shown, &candidate.desired, &BTreeMap::new()))
+                .map_err(|fault| fault.to_string())
+        }
+        (None, None) => Ok(states::carry("", &candidate.desired, &BTreeMap::new())),
     };
     let kept = states.and_then(|states| std::fs::write(&path, states).map_err(|error| error.to_string()));
     if let Err(error) = kept {

@@ -49,6 +49,8 @@ pub struct Scrape {
     pub current: (u32, Runtime, ServiceLookup),
     /// Old workers.
     pub old: Vec<(u32, ServiceLookup)>,
+    /// The current one drains: it has no socket of its own any more either, and is among the old ones.
+    pub drains: bool,
 }
 
 impl Scrape {
@@ -56,7 +58,7 @@ impl Scrape {
     pub async fn run(&self, ledger: &Ledger) -> Vec<u32> {
         let number = ledger.begin_scrape();
         let (pid, runtime, services) = &self.current;
-        let mut complete = enter(ledger, *pid, services, runtime.ask_one(stats::COMMAND).await);
+        let mut complete = self.drains || enter(ledger, *pid, services, runtime.ask_one(stats::COMMAND).await);
         // The master does not answer for a moment during a reload.
         let Ok(processes) = self.master.processes().await else {
             ledger.end_scrape(number, false);

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::rc::Rc;
+use std::os::fd::AsFd;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pointsman_engine::inherited::{GivenSocket, ListenerRole};
 use pointsman_engine::live::Registry;
 use pointsman_table::{Bind, Table};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,6 +45,8 @@ pub(crate) enum Order {
     Table { table: Arc<Table>, keys: Option<Arc<Keys>>, outbound: Arc<Outbound>, open: Vec<(Bind, StdListener)> },
     /// Accept HTTP connections here.
     Http(Door),
+    /// Send copies of the listening sockets.
+    Lend(mpsc::UnboundedSender<io::Result<Vec<GivenSocket>>>),
     /// Accept no more connections, finish open work.
     Drain,
 }
@@ -97,6 +101,10 @@ pub(crate) async fn run(
                 let kind = if is_secure { Kind::Https } else { Kind::Http };
                 listeners.http.extend(open_listener(&worker, listener, kind));
             }
+            Order::Lend(sender) => {
+                // Who asked may have given up.
+                let _ = sender.send(listeners.copies());
+            }
             Order::Drain => break,
         }
     }
@@ -108,17 +116,17 @@ pub(crate) async fn run(
 
 /// Opens and closes listeners to match a table.
 fn open_and_close(worker: &Rc<Worker>, listeners: &mut Listeners, table: &Table, open: Vec<(Bind, StdListener)>) {
-    listeners.tcp.retain(|bind, accepting| {
+    listeners.tcp.retain(|bind, all| {
         let is_tcp = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
         let stays = is_tcp || table.https().any(|usual| usual == *bind);
         if !stays {
-            accepting.close.notify_one();
+            all.iter().for_each(|accepting| accepting.close.notify_one());
         }
         stays
     });
     for (bind, listener) in open {
         if let Some(accepting) = open_listener(worker, listener, Kind::Tcp(bind)) {
-            listeners.tcp.insert(bind, accepting);
+            listeners.tcp.entry(bind).or_default().push(accepting);
         }
     }
 }
@@ -126,8 +134,9 @@ fn open_and_close(worker: &Rc<Worker>, listeners: &mut Listeners, table: &Table,
 /// Accepts no more, and waits until the last connection is closed.
 async fn drain(worker: &Worker, listeners: Listeners) {
     worker.begin_drain();
-    for accepting in listeners.http.into_iter().chain(listeners.tcp.into_values()) {
-        accepting.close.notify_one();
+    let all: Vec<_> = listeners.http.into_iter().chain(listeners.tcp.into_values().flatten()).collect();
+    all.iter().for_each(|accepting| accepting.close.notify_one());
+    for accepting in all {
         // A task that was cancelled or panicked accepts no more either.
         let _ = accepting.task.await;
     }
@@ -162,26 +171,50 @@ async fn give_up_idle(worker: Rc<Worker>) {
 #[derive(Debug, Default)]
 struct Listeners {
     http: Vec<Accepting>,
-    tcp: BTreeMap<Bind, Accepting>,
+    /// Several on one address if a program with more workers was taken over.
+    tcp: BTreeMap<Bind, Vec<Accepting>>,
+}
+
+impl Listeners {
+    fn copies(&self) -> io::Result<Vec<GivenSocket>> {
+        let all = self.http.iter().chain(self.tcp.values().flatten());
+        all.filter_map(Accepting::copy).collect()
+    }
 }
 
 #[derive(Debug)]
 struct Accepting {
     close: Rc<Notify>,
     task: JoinHandle<()>,
+    listener: Weak<TcpListener>,
+    kind: Kind,
+}
+
+impl Accepting {
+    /// Another descriptor of its socket; `None`: it is closed.
+    fn copy(&self) -> Option<io::Result<GivenSocket>> {
+        let role = match self.kind {
+            Kind::Http => ListenerRole::Http,
+            Kind::Https => ListenerRole::Https,
+            Kind::Tcp(_) => ListenerRole::Keys,
+        };
+        let copy = self.listener.upgrade()?.as_fd().try_clone_to_owned();
+        Some(copy.map(|copy| GivenSocket { listener: copy.into(), role: Some(role), stays: false }))
+    }
 }
 
 fn open_listener(worker: &Rc<Worker>, listener: StdListener, kind: Kind) -> Option<Accepting> {
     let listener = TcpListener::from_std(listener)
         .inspect_err(|error| warn!("a listening socket cannot be used: {error}"))
         .ok()?;
-    let close = Rc::new(Notify::new());
+    let (close, listener) = (Rc::new(Notify::new()), Rc::new(listener));
+    let weak = Rc::downgrade(&listener);
     let task = tokio::task::spawn_local(accept_all(Rc::clone(worker), listener, kind, Rc::clone(&close)));
-    Some(Accepting { close, task })
+    Some(Accepting { close, task, listener: weak, kind })
 }
 
 /// Accepts until told to close, then accepts what already waits in the queue, so that no connected client is lost.
-async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close: Rc<Notify>) {
+async fn accept_all(worker: Rc<Worker>, listener: Rc<TcpListener>, kind: Kind, close: Rc<Notify>) {
     let mut failures = 0;
     loop {
         tokio::select! {
@@ -199,8 +232,8 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
             },
         }
     }
-    // Fails only when the runtime ends.
-    if let Ok(listener) = listener.into_std() {
+    // It has one owner; the runtime refuses only when it ends.
+    if let Some(Ok(listener)) = Rc::into_inner(listener).map(TcpListener::into_std) {
         empty_queue(&worker, &listener, kind).await;
     }
 }

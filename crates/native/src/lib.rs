@@ -61,8 +61,9 @@ use std::time::Duration;
 pub use access::{AccessLog, LineFormat, Observed, TraceSettings};
 pub use exchange::foresee::{Foreseen, Foretold, InstanceNow, foresee};
 pub use fault::NAMES as FAULTS;
+use pointsman_engine::inherited::{Inherited, LendRequests, ListenerRole};
 use pointsman_engine::live::Registry;
-use pointsman_engine::sockets::{Claim, hint, listen};
+use pointsman_engine::sockets::{Claim, hint};
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_table::Table;
@@ -111,8 +112,10 @@ pub struct NativeSettings {
 pub struct Bound {
     http: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
-    /// For each worker, a socket on each address.
+    /// For each worker, a socket on each address, or more where more were given.
     sockets: Vec<Vec<Door>>,
+    /// Sockets for the addresses that keys name.
+    inherited: Inherited,
     /// Descriptors that connections may take.
     descriptors: u64,
     observed: Observed,
@@ -130,38 +133,46 @@ impl Bound {
     }
 }
 
-/// Opens the addresses for HTTP and HTTPS.
+/// Opens the addresses for HTTP and HTTPS, with the sockets that were given for them.
 ///
 /// # Errors
 /// An address that cannot be bound, with advice.
-pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
+pub fn bind(settings: &NativeSettings, inherited: &Inherited) -> anyhow::Result<Bound> {
     let mut sockets: Vec<Vec<Door>> = (0..settings.workers).map(|_| Vec::new()).collect();
-    let http = open("--http", &settings.http, &mut sockets)?;
-    let https = open("--https", &settings.https, &mut sockets)?;
+    let http = open((ListenerRole::Http, inherited), &settings.http, &mut sockets)?;
+    let https = open((ListenerRole::Https, inherited), &settings.https, &mut sockets)?;
+    let inherited = inherited.clone();
     let listening = ((http.len() + https.len()) * settings.workers) as u64;
     let descriptors = settings.open_files.saturating_sub(RESERVED + listening);
-    Ok(Bound { http, https, sockets, descriptors, observed: settings.observed.clone() })
+    Ok(Bound { http, https, sockets, inherited, descriptors, observed: settings.observed.clone() })
 }
 
 /// Opens the addresses of a flag for every worker; returns them with real ports.
-fn open(flag: &str, wanted: &[SocketAddr], sockets: &mut [Vec<Door>]) -> anyhow::Result<Vec<SocketAddr>> {
+fn open(
+    (role, inherited): (ListenerRole, &Inherited),
+    wanted: &[SocketAddr],
+    sockets: &mut [Vec<Door>],
+) -> anyhow::Result<Vec<SocketAddr>> {
+    let is_secure = role == ListenerRole::Https;
+    let flag = if is_secure { "--https" } else { "--http" };
     let mut addresses = Vec::new();
     for wanted in wanted {
         let named = |error| {
             let hint = hint(*wanted, &error);
             anyhow::Error::new(error).context(format!("{flag} {wanted}: {hint}"))
         };
-        let opened = listen(*wanted, sockets.len(), Claim::Alone).map_err(named)?;
+        let opened = inherited.open(*wanted, role, sockets.len(), Claim::Alone).map_err(named)?;
         addresses.push(opened[0].local_addr()?);
-        for (worker, listener) in sockets.iter_mut().zip(opened) {
-            worker.push(Door { listener, is_secure: flag == "--https" });
+        let count = sockets.len();
+        for (number, listener) in opened.into_iter().enumerate() {
+            sockets[number % count].push(Door { listener, is_secure });
         }
     }
     Ok(addresses)
 }
 
 /// Serves each new table, with the newest secrets for session tickets, until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's
-/// `timeout/drain`; on [`Phase::Halt`] it returns at once. The table that is there at first is not served: it has the last
+/// `timeout/drain`; on [`Phase::Halt`] it returns at once. Copies of its listening sockets go to who asks for them. The table that is there at first is not served: it has the last
 /// good forms, from before the start, of what cannot be used now.
 ///
 /// # Errors
@@ -172,12 +183,15 @@ pub async fn run(
     mut tickets: watch::Receiver<TicketSecrets>,
     applied: mpsc::Sender<Applied>,
     mut phase: watch::Receiver<Phase>,
+    mut lend: LendRequests,
     registry: Arc<Registry>,
 ) -> anyhow::Result<()> {
-    let Bound { sockets, descriptors, observed, .. } = bound;
+    let Bound { sockets, inherited, descriptors, observed, .. } = bound;
+    let is_relieving = inherited.of_program();
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
     let common = Common { limits, observed, passwords: Arc::new(Passwords::new()?) };
-    let (mut workers, mut reports) = Workers::start(sockets, common, &registry, Arc::clone(&tables.borrow()))?;
+    let (mut workers, mut reports) =
+        Workers::start((sockets, inherited), common, &registry, Arc::clone(&tables.borrow()))?;
     workers.change_tickets(tickets.borrow_and_update().clone());
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -201,13 +215,14 @@ pub async fn run(
                     let _ = applied.send(report).await;
                 }
             }
+            Some(request) = lend.recv() => workers.lend(request),
             _ = retry.tick(), if workers.has_closed_ports() => workers.retry(),
             _ = forget.tick() => registry.forget(),
             _ = compare.tick() => {
                 let table = Arc::clone(&tables.borrow());
                 peers.look(&table, &registry);
             }
-            () = &mut first_table, if workers.is_waiting() => workers.accept_http(),
+            () = &mut first_table, if workers.is_waiting() && !is_relieving => workers.accept_http(),
             _ = phase.wait_for(|phase| *phase >= Phase::Drain) => break,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pointsman_engine::live::{Counters, RetryReason};
 use pointsman_table::Protocol;
@@ -99,11 +99,12 @@ impl Record {
     }
 
     fn settle(self, kind: Protocol, worker: &Worker, peer: &Peer) {
-        if let (Some(noted), Some(access)) = (&self.noted, &worker.access) {
-            self.log((noted, access), kind, worker, peer);
-        }
+        let mut took = None;
         if let (Some(_), Some(service)) = (&self.instance, &self.service) {
-            service.latency().record(self.started.elapsed());
+            service.latency().record(*took.insert(self.started.elapsed()));
+        }
+        if let (Some(noted), Some(access)) = (&self.noted, &worker.access) {
+            self.log((noted, access), (kind, took), worker, peer);
         }
         if let Some(fault) = self.fault {
             worker.stats().fault(fault.facts().index);
@@ -118,7 +119,13 @@ impl Record {
 
     /// Writes its line of the access log.
     #[cold]
-    fn log(&self, (noted, access): (&Noted, &Access), kind: Protocol, worker: &Worker, peer: &Peer) {
+    fn log(
+        &self,
+        (noted, access): (&Noted, &Access),
+        (kind, took): (Protocol, Option<Duration>),
+        worker: &Worker,
+        peer: &Peer,
+    ) {
         let Self { service, instance, status, fault, .. } = self;
         let live = service.as_deref();
         // One that took no connection is named too, as HAProxy does.
@@ -133,7 +140,8 @@ impl Record {
             queue: 0,
         };
         let service = live.map(|live| live.service.name.as_str());
-        let ended = Ended { kind, service, instance: named.as_deref(), status: *status, fault: *fault, open, live };
+        let instance = named.as_deref();
+        let ended = Ended { kind, service, instance, status: *status, fault: *fault, open, live, took };
         access.log(noted, peer, ended, || worker.home.with_rng(fastrand::Rng::f64));
     }
 }

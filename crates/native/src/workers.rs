@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pointsman_engine::Applied;
+use pointsman_engine::inherited::{Inherited, LendRequest, ListenerRole};
 use pointsman_engine::live::Registry;
-use pointsman_engine::sockets::{Claim, listen, unserved_https};
+use pointsman_engine::sockets::{Claim, unserved_https};
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub(crate) struct Workers {
     workers: Vec<Member>,
     /// HTTP sockets not yet given to the workers.
     waiting: Vec<Vec<Door>>,
+    /// Sockets that were given and are not in use.
+    inherited: Inherited,
     table: Arc<Table>,
     /// The certificates, if anything is served over TLS.
     /// What sessions are resumed with.
@@ -66,7 +69,7 @@ impl Workers {
     /// # Errors
     /// A thread cannot be started.
     pub(crate) fn start(
-        sockets: Vec<Vec<Door>>,
+        (sockets, inherited): (Vec<Vec<Door>>, Inherited),
         common: Common,
         registry: &Arc<Registry>,
         before: Arc<Table>,
@@ -82,6 +85,7 @@ impl Workers {
             outbound: Outbound::recall(&before),
             prober: Prober::new(registry, common.limits.descriptors),
             waiting: sockets,
+            inherited,
             table: before,
             open: BTreeSet::new(),
             closing: BTreeMap::new(),
@@ -115,9 +119,27 @@ impl Workers {
         let wanted = self.table.tcp().iter().map(|(bind, _)| *bind).chain(self.table.https());
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(to_open);
+        for address in self.inherited.close_unused() {
+            info!("closed {address}, which was taken over: no setting and no key names it");
+        }
         self.take_keys();
         self.hand_out(opened);
         self.accept_http();
+    }
+
+    /// Has every worker send copies of its listening sockets. Before the first table there are none.
+    pub(crate) fn lend(&self, request: LendRequest) {
+        let (sender, mut lent) = mpsc::unbounded_channel();
+        self.workers.iter().for_each(|member| member.order(Order::Lend(sender.clone())));
+        drop(sender);
+        tokio::spawn(async move {
+            let mut all = Ok(Vec::new());
+            while let Some(some) = lent.recv().await {
+                all = all.and_then(|mut all: Vec<_>| some.map(|some| all.extend(some)).map(|()| all));
+            }
+            // Who asked may have given up.
+            let _ = request.send(all);
+        });
     }
 
     /// From now on sessions are resumed with these secrets.
@@ -170,14 +192,17 @@ impl Workers {
         for bind in wanted {
             let is_closing = self.closing.get(&bind).is_some_and(|since| since.elapsed() < CLOSING);
             let claim = if is_closing { Claim::BesideOurs } else { Claim::Alone };
-            match listen(SocketAddr::new(bind.address, bind.port), count, claim) {
+            let address = SocketAddr::new(bind.address, bind.port);
+            match self.inherited.open(address, ListenerRole::Keys, count, claim) {
                 Ok(sockets) => {
                     if self.is_https(bind) {
                         info!("listening for HTTPS on {bind}");
                     }
                     self.closed.remove(&bind);
                     self.open.insert(bind);
-                    opened.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push((bind, socket)));
+                    for (number, socket) in sockets.into_iter().enumerate() {
+                        opened[number % count].push((bind, socket));
+                    }
                 }
                 Err(error) => {
                     let why = error.to_string();

@@ -12,6 +12,7 @@ use tokio::time::{interval, timeout};
 use tracing::{debug, info};
 
 use crate::control::{Status, plural, serving};
+use crate::tenure::Tenure;
 use pointsman_engine::Phase;
 use pointsman_store::Condition;
 
@@ -41,9 +42,12 @@ impl ManagerState {
     }
 }
 
-/// Follows a balancer, and sends watchdog signals.
-pub async fn run(status: watch::Receiver<Status>) {
-    tokio::join!(follow(status), watchdog());
+/// Follows a balancer in its turn, and sends watchdog signals.
+pub async fn run(status: watch::Receiver<Status>, tenure: Tenure) {
+    let both = async {
+        tokio::join!(follow(status), watchdog());
+    };
+    tenure.during(both).await;
 }
 
 /// Follows a balancer: ready once its first table is in use, stopping once it drains, always with a status line.
@@ -100,6 +104,11 @@ pub fn ready(words: &str) {
 /// Reports stopping.
 pub fn stopping(words: &str) {
     tell([NotifyState::Stopping, NotifyState::Status(words)]);
+}
+
+/// Reports that this process is the service from now on. Called by the process that was: the manager heeds only that one.
+pub fn hand_over(pid: u32) {
+    tell([NotifyState::MainPid(pid)]);
 }
 
 /// Whether the state that the manager knows, or will know at once, is ready.

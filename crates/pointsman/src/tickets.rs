@@ -41,10 +41,11 @@ pub(crate) async fn keep(
     needed: impl Future<Output = ()>,
 ) {
     needed.await;
+    let earlier = (period(SystemTime::now()), secrets.borrow().clone());
     let mut keeper = TicketKeeper {
         store,
         folder: format!("{ASIDE}{prefix}/ticket-secrets"),
-        book: TicketBook::default(),
+        book: TicketBook { earlier, ..TicketBook::default() },
         failures: 0,
     };
     loop {
@@ -144,13 +145,19 @@ struct TicketBook {
     shared: ByPeriod,
     /// Our own, of periods without a shared one.
     own: ByPeriod,
+    /// Those that were in use at first, in this period: they may be another program's.
+    earlier: (u64, TicketSecrets),
 }
 
 impl TicketBook {
     /// Makes sure that there is one for this period.
     fn provide(&mut self, now: u64) {
         if !self.shared.contains_key(&now) && !self.own.contains_key(&now) {
-            self.own.extend(new_ticket_secret().map(|secret| (now, secret)));
+            let first = self.earlier.1.iter().next().copied().filter(|_| self.earlier.0 == now);
+            self.own.extend(first.or_else(new_ticket_secret).map(|secret| (now, secret)));
+        }
+        if self.earlier.0 + OPENS < now {
+            self.earlier.1 = TicketSecrets::default();
         }
         self.own.retain(|period, _| *period + OPENS >= now);
     }
@@ -164,7 +171,11 @@ impl TicketBook {
             known.filter(|(period, _)| (now.saturating_sub(OPENS)..=now + 1).contains(period)).collect();
         others.sort_by_key(|(period, _)| std::cmp::Reverse(*period));
         let others = others.into_iter().map(|(_, secret)| *secret).filter(|secret| Some(*secret) != current);
-        current.into_iter().chain(others).collect::<Vec<_>>().into()
+        let mut all: Vec<_> = current.into_iter().chain(others).collect();
+        let more = self.earlier.1.iter().filter(|secret| !all.contains(secret));
+        let more: Vec<_> = more.copied().collect();
+        all.extend(more);
+        all.into()
     }
 }
 
@@ -177,7 +188,7 @@ mod tests {
         let by = |periods: &[u64], mark: u8| {
             periods.iter().map(|period| (*period, secret(*period, mark))).collect::<ByPeriod>()
         };
-        TicketBook { shared: by(shared, 0), own: by(own, 1) }.secrets(now)
+        TicketBook { shared: by(shared, 0), own: by(own, 1), ..TicketBook::default() }.secrets(now)
     }
 
     fn secret(period: u64, mark: u8) -> TicketSecret {
@@ -199,6 +210,18 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|(period, mark)| secret(*period, *mark)).collect();
             assert_eq!(in_use(shared, own, 10), expected.into(), "{shared:?} {own:?}");
         }
+    }
+
+    #[test]
+    fn secrets_of_the_program_before_open_tickets_until_they_expire() {
+        let handed: Vec<_> = [10, 9].map(|period| secret(period, 7)).into();
+        let mut book = TicketBook { earlier: (10, handed.clone().into()), ..TicketBook::default() };
+        book.provide(10);
+        assert_eq!(book.secrets(10), handed.clone().into(), "the first makes tickets");
+        book.shared = [(10, secret(10, 0))].into();
+        assert_eq!(book.secrets(10), vec![secret(10, 0), handed[0], handed[1]].into());
+        book.provide(13);
+        assert!(!book.secrets(13).iter().any(|known| handed.contains(known)));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
 //! | `chosen`, `auto`, `side`, `choice` | one store; which etcd API holds the prefix, and where that is remembered |
 //! | `store` | one interface to all of them |
+//! | `health` | how the members of an etcd cluster do |
 //! | `lease` | keys that live as long as their owner renews them |
 //! | `tenure` | holds a lease while its owner runs |
 
@@ -28,6 +29,7 @@ pub mod etcd2;
 pub mod etcd3;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod health;
 mod known;
 pub mod lease;
 mod members;
@@ -42,8 +44,10 @@ pub use auto::Auto;
 pub use directory::Directory;
 pub use error::StoreError;
 pub use etcd2::Etcd2;
-pub use etcd3::Etcd3;
+pub use etcd3::{Etcd3, MemberStatus};
+pub use health::{MemberHealth, members_health};
 pub use model::{
-    ASIDE, Amended, Api, ClusterId, Condition, HistoryPoint, Listing, Location, Made, Outage, StoreSettings, Update,
+    ASIDE, Amended, Api, ClusterId, Condition, HistoryPoint, Listing, Location, Made, Outage, PastChange, PastChanges,
+    StoreSettings, Update,
 };
 pub use store::Store;

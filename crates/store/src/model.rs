@@ -70,6 +70,39 @@ pub struct Listing {
     pub leased: BTreeSet<Box<str>>,
 }
 
+/// One change of a key that a store remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastChange {
+    /// The store's revision with the change.
+    pub revision: u64,
+    /// The key, relative to the folder that was asked about.
+    pub key: Box<str>,
+    /// The value before; `None`: there was none, or the store no longer has it.
+    pub before: Option<Box<[u8]>>,
+    /// The value since; `None`: the key was removed.
+    pub after: Option<Box<[u8]>>,
+    /// The lease that the key is under, or, if it was removed, was under; 0: none.
+    pub lease: u64,
+}
+
+impl PastChange {
+    /// The bytes of its values.
+    pub(crate) fn bytes(&self) -> usize {
+        [&self.before, &self.after].into_iter().flatten().map(|value| value.len()).sum()
+    }
+}
+
+/// The changes that a store remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PastChanges {
+    /// The store's revision now.
+    pub revision: u64,
+    /// Every change after this revision is among them, and the keys at it can be listed.
+    pub begin: u64,
+    /// The changes, oldest first.
+    pub changes: Vec<PastChange>,
+}
+
 /// A message from a store to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {

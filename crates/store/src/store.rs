@@ -14,7 +14,8 @@ use crate::error::StoreError;
 use crate::etcd2::{Etcd2, Holding};
 use crate::etcd3::Etcd3;
 use crate::model::{
-    Amended, Api, ClusterId, Condition, Edit, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key,
+    Amended, Api, ClusterId, Condition, Edit, HistoryPoint, Listing, Location, Made, PastChanges, StoreSettings,
+    Update, check_key,
 };
 
 /// How many times `amend` retries when another client writes the value in between.
@@ -225,6 +226,45 @@ impl Store {
             Chosen::Etcd2(store) => store.commit(edits).await,
             Chosen::Etcd3(store) => Box::pin(store.commit(edits)).await,
             Chosen::Directory(store) => store.commit(edits).await.map(|()| 0),
+        }
+    }
+
+    /// As [`Store::commit`], if no key below `place` has changed since it was listed; `None`: one has, and nothing is done.
+    /// etcd v3 looks and writes at once; the others look first, and then write.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; any error of the store.
+    pub async fn commit_over(&self, edits: &[Edit], place: &str, listed: &Listing) -> Result<Option<u64>, StoreError> {
+        edits.iter().try_for_each(|edit| check_key(edit.key()))?;
+        if let Chosen::Etcd3(store) = self.resolve().await? {
+            return Box::pin(store.commit_over(edits, place, listed.revision)).await;
+        }
+        let now = self.list(place).await?;
+        match now.entries == listed.entries {
+            true => Box::pin(self.commit(edits)).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Everything below a full key at an earlier revision; `None`: this store does not remember.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`]; any error of the store.
+    pub async fn list_at(&self, place: &str, revision: u64) -> Result<Option<Listing>, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd3(store) => Box::pin(store.list_at(place, revision)).await.map(Some),
+            Chosen::Etcd2(_) | Chosen::Directory(_) => Ok(None),
+        }
+    }
+
+    /// The changes below a full key after this revision, the last `most` of them; `None`: this store does not remember.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn past(&self, place: &str, since: u64, most: usize) -> Result<Option<PastChanges>, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd3(store) => Box::pin(store.past(place, since, most)).await.map(Some),
+            Chosen::Etcd2(_) | Chosen::Directory(_) => Ok(None),
         }
     }
 

@@ -152,12 +152,14 @@ async fn an_overflow_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_missing_store_is_made_and_a_missing_prefix_waited_for() {
+async fn a_missing_store_is_made_when_asked_and_a_missing_prefix_waited_for() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("not/yet");
     let mut followed = Followed::start(at(&root));
+    followed.until_condition("an error", |now| matches!(now, Condition::Connecting { error: Some(_) })).await;
+    assert!(!root.exists(), "who follows a folder does not make it: it may not be mounted");
+    Store::open(&at(&root)).and_then(|store| store.make_place()).unwrap();
     followed.until("").await;
-    assert!(root.is_dir());
     sh(&root, "mkdir -p haproxy-haproxy-1/services; echo 1 > haproxy-haproxy-1/services/1");
     followed.until("services/1=1").await;
 }

@@ -19,7 +19,7 @@ impl Access {
     /// Reads the keys: `None` if neither is set.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let deny = reader.read("deny", Networks::parse);
-        let allow = reader.read("allow", Networks::parse);
+        let allow = reader.protecting("allow", Networks::parse);
         (deny.is_some() || allow.is_some())
             .then(|| Self { deny: deny.unwrap_or_default(), allow: allow.unwrap_or_default() })
     }

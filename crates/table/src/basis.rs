@@ -24,7 +24,7 @@ pub(crate) struct Basis {
 impl Basis {
     pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
         let stale = !old.limits.judge_alike(limits);
-        let recertified = old.limits.certs != limits.certs;
+        let recertified = (&old.limits.certs, &old.limits.issued) != (&limits.certs, &limits.issued);
         let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
         let config = old.config.next(keys.config(), &format!("{}/config/", limits.prefix), stale, |raw, last| {
             config::judge(raw, last, &limits)

@@ -39,8 +39,20 @@ impl Debug for Cert {
 }
 
 impl Cert {
+    /// Who issued it, by the common name, else by the whole name; empty if it cannot be read.
+    pub fn issuer(&self) -> String {
+        let chain = pem::chain_and_key(self.pem.as_str()).map(|pem| pem.chain).unwrap_or_default();
+        let own = chain.first().and_then(|(_, der)| Some(X509Certificate::from_der(der).ok()?.1));
+        let name = own.as_ref().map(|own| own.issuer());
+        let common = name.and_then(|name| name.iter_common_name().next()?.as_str().ok().map(str::to_owned));
+        common.or_else(|| name.map(ToString::to_string)).unwrap_or_default()
+    }
+
     /// Reads a chain, its own certificate first, and its key. The error never quotes the text.
-    pub(crate) fn parse(text: &str) -> Parsed<Self> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Parsed<Self> {
         let Pem { text, chain } = pem::chain_and_key(text)?;
         let mut certificates = Vec::with_capacity(chain.len());
         for (number, der) in &chain {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
+use crate::acme::Covered;
 use crate::capabilities::remedy;
 use crate::cert::Cert;
 use crate::limits::{Limits, OuterCert};
@@ -29,8 +30,13 @@ pub(crate) struct Certs {
     pub(crate) all: ByName,
     keys: JudgedKeys,
     /// The good ones from outside, served or not.
-    outer: BTreeMap<Box<str>, GoodOuter>,
+    outer: ByOrigin,
+    /// The good ones that we had issued, served or not.
+    issued: ByOrigin,
 }
+
+/// Good certificates that are no keys, by name.
+type ByOrigin = BTreeMap<Box<str>, GoodOuter>;
 
 /// Certificates of keys.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -88,8 +94,35 @@ impl Debug for Certs {
 impl Certs {
     /// Where the certificate of this name comes from if it is served and no key.
     pub(crate) fn origin(&self, name: &str) -> Option<&str> {
-        let outer = self.outer.get(name).filter(|_| self.keys.good.get(name).is_none())?;
+        let is_other = |_: &&GoodOuter| self.keys.good.get(name).is_none();
+        let outer = self.outer.get(name).or_else(|| self.issued.get(name)).filter(is_other)?;
         Some(&outer.origin)
+    }
+
+    /// The names that certificates of keys and files cover.
+    pub(crate) fn own_names(&self) -> Covered<'_> {
+        let keys = self.keys.good.iter().map(|(_, cert)| &**cert);
+        Covered::by(keys.chain(self.outer.values().map(|outer| &*outer.cert)))
+    }
+
+    /// Puts those that are served together: what we had issued serves only names that no other certificate covers.
+    fn put_together(keys: JudgedKeys, outer: ByOrigin, issued: ByOrigin) -> Self {
+        let mut all = keys.good.clone();
+        for (name, outer) in outer.iter().filter(|(name, _)| keys.good.get(name).is_none()) {
+            all.insert(name, Arc::clone(&outer.cert));
+        }
+        let mut certs = Self { all, keys, outer, issued };
+        if !certs.issued.is_empty() {
+            let covered = certs.own_names();
+            let is_needed = |cert: &Cert| cert.names.iter().any(|name| !covered.has(name));
+            let needed =
+                certs.issued.iter().filter(|(name, issued)| certs.all.get(name).is_none() && is_needed(&issued.cert));
+            let needed: Vec<_> = needed.map(|(name, issued)| (name.clone(), Arc::clone(&issued.cert))).collect();
+            for (name, cert) in needed {
+                certs.all.insert(&name, cert);
+            }
+        }
+        certs
     }
 }
 
@@ -120,15 +153,13 @@ impl JudgedCerts {
     pub(crate) fn judge(&self, raw: &Arc<CertKeys>, limits: &Limits, stale: bool) -> Self {
         let keys = self.judge_keys(raw, limits, stale);
         let good = Arc::new(good(raw, &self.good, &keys.bad));
-        let (outer, more) = judge_outer(raw, &self.value.outer, limits);
+        let (outer, mut more) = judge_outer(raw, &self.value.outer, &limits.certs, limits);
+        let (issued, rest) = judge_outer(&CertKeys::default(), &self.value.issued, &limits.issued, limits);
+        more.extend(rest);
         let mut report = Report::of_tree(&limits.prefix, "certs").hiding_values();
         keys.bad.iter().for_each(|(name, (kind, advice))| report.add(*kind, name, None, &**advice));
         let problems = report.finish().into_iter().chain(more).collect();
-        let mut all = keys.good.clone();
-        for (name, outer) in outer.iter().filter(|(name, _)| keys.good.get(name).is_none()) {
-            all.insert(name, Arc::clone(&outer.cert));
-        }
-        let value = Certs { all, keys, outer };
+        let value = Certs::put_together(keys, outer, issued);
         let value = if value == *self.value { self.value.clone() } else { Arc::new(value) };
         Self { raw: raw.clone(), value, good, problems }
     }
@@ -184,13 +215,9 @@ fn good(raw: &CertKeys, last: &CertKeys, bad: &BTreeMap<Box<str>, Wrong>) -> Cer
 }
 
 /// Judges those from outside, whether a key goes before them or not.
-fn judge_outer(
-    raw: &CertKeys,
-    last: &BTreeMap<Box<str>, GoodOuter>,
-    limits: &Limits,
-) -> (BTreeMap<Box<str>, GoodOuter>, Vec<Problem>) {
-    let (mut certs, mut problems) = (BTreeMap::<Box<str>, GoodOuter>::new(), Vec::new());
-    for outer in &*limits.certs {
+fn judge_outer(raw: &CertKeys, last: &ByOrigin, outer: &[OuterCert], limits: &Limits) -> (ByOrigin, Vec<Problem>) {
+    let (mut certs, mut problems) = (ByOrigin::new(), Vec::new());
+    for outer in outer {
         let OuterCert { name, origin, .. } = outer;
         let mut add = |kind, advice: String| {
             let (key, advice) = (origin.clone(), advice.into());

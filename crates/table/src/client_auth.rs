@@ -77,7 +77,7 @@ impl ClientAuth {
     /// Reads the keys of an HTTP service.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let is_asked = reader.text("client_ca").is_some();
-        let authorities = reader.read("client_ca", Authorities::parse);
+        let authorities = reader.protecting("client_ca", Authorities::parse);
         let is_required = reader.read("client_verify", |text| match text {
             "required" | "optional" if !is_asked => {
                 Err("expected client_ca too: it says whose certificates count".into())

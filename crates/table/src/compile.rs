@@ -15,6 +15,7 @@ use crate::raw::RawKeys;
 use crate::routing::{Difference, PortRouting, Routing, WebRouting};
 use crate::table::Table;
 use crate::targets;
+use crate::wishes;
 
 /// The outcome: always a table, and every problem with the keys.
 #[derive(Clone, Debug)]
@@ -106,7 +107,9 @@ fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]
     let clashes = routing.web.clashes.iter().chain(&*routing.ports.clashes);
     let of_all = of_services.chain(basis.problems()).chain(clashes);
     let between = targets::problems(forms, &basis.limits);
-    let mut problems: Vec<_> = of_all.cloned().chain(between).chain(elsewhere(keys, &basis.limits)).collect();
+    let uncertified = wishes::problems(forms, &basis.config.value.acme, &basis.limits);
+    let mut problems: Vec<_> =
+        of_all.cloned().chain(between).chain(uncertified).chain(elsewhere(keys, &basis.limits)).collect();
     problems.sort();
     problems
 }

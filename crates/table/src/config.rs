@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::acme::{self, AcmeTerms};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::eject;
 use crate::health_check::{self, CheckKeys, WayKey};
@@ -45,6 +46,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, B
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
         tls_min_version: keys.read("tls_min_version", tls_version, |config| &config.tls_min_version),
         tls_strict_sni: keys.read("tls_strict_sni", value::boolean, |config| &config.tls_strict_sni),
+        acme: keys.acme(),
         errors: keys.errors(),
     };
     report_unknown(&mut reader);
@@ -130,6 +132,20 @@ impl Keys<'_, '_> {
             timeout: self.check("health_check_timeout", health_check::timeout, |keys| &keys.timeout),
             rise: self.check("health_check_rise", health_check::in_a_row, |keys| &keys.rise),
             fall: self.check("health_check_fall", health_check::in_a_row, |keys| &keys.fall),
+        }
+    }
+
+    fn acme(&mut self) -> AcmeTerms {
+        let contact = |text: &str| value::list(text, acme::contact).map(Into::into);
+        AcmeTerms {
+            directory: self.read("acme/directory", acme::directory, |config| &config.acme.directory),
+            contact: self.read("acme/contact", contact, |config| &config.acme.contact),
+            agree: self.read("acme/agree", value::boolean, |config| &config.acme.agree),
+            auto: self.read("acme/auto", value::boolean, |config| &config.acme.auto),
+            challenge: self.read("acme/challenge", acme::challenge, |config| &config.acme.challenge),
+            key: self.read("acme/key", acme::key, |config| &config.acme.key),
+            profile: self.read("acme/profile", acme::profile, |config| &config.acme.profile),
+            eab: self.read("acme/eab", acme::eab, |config| &config.acme.eab),
         }
     }
 

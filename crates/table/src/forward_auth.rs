@@ -4,26 +4,27 @@ use std::fmt::{Display, Formatter};
 
 use crate::header_edit;
 use crate::instance;
+use crate::instance_link::InstanceAuthorities;
 use crate::names::ServiceName;
 use crate::raw::RawKeys;
 use crate::value::{Parsed, is_token};
 
-const SHAPE: &str = "expected http://HOST[:PORT]/PATH or SERVICE:/PATH, then names of headers to copy from the answer";
-/// What a URL begins with.
-const HTTP: &str = "http://";
+const SHAPE: &str = "expected http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH or SERVICE:/PATH, then names of headers to \
+                     copy from the answer";
 /// The longest address, bytes, and most headers.
 const LONGEST: usize = 2048;
 const MOST_HEADERS: usize = 64;
 /// What only a balancer may tell of a request's way.
 const WAY: [&str; 7] = ["for", "proto", "host", "port", "uri", "method", "server"];
-/// The one instance of a server that a URL names.
+/// The keys of the service that stands for the server of a URL: its one instance, and how that is verified.
 const INSTANCE: &str = "upstreams/server";
+const AUTHORITIES: &str = "tls_ca";
 
 /// Who is asked whether a request may go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardAuth {
     /// The service whose instances are asked: one of the keys, or one that stands for a URL's server. That has a name which
-    /// no key can have, `http://HOST:PORT`.
+    /// no key can have, `http://HOST:PORT`, `https://HOST:PORT`, or, with authorities of its own, `https://HOST:PORT of SERVICE`.
     pub service: ServiceName,
     /// The host that is asked for; `None`: that of the request.
     pub host: Option<Box<str>>,
@@ -31,8 +32,16 @@ pub struct ForwardAuth {
     pub path: Box<str>,
     /// Names of headers that are copied from the answer, as written. `Set-Cookie` goes to the client, others to the instance.
     pub copied: Box<[Box<str>]>,
-    /// Where the server of a URL is: `HOST:PORT`.
-    server: Option<Box<str>>,
+    server: Option<UrlServer>,
+}
+
+/// The server of a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct UrlServer {
+    /// `HOST:PORT`.
+    at: Box<str>,
+    /// Whose certificate it must show over TLS; `None`: plain HTTP.
+    authorities: Option<InstanceAuthorities>,
 }
 
 impl ForwardAuth {
@@ -45,22 +54,34 @@ impl ForwardAuth {
             return Err(format!("{SHAPE}; at most {LONGEST} bytes, and {MOST_HEADERS} headers"));
         }
         let asked = match address.split_once("://") {
-            Some(("http", rest)) => Self::url(rest)?,
-            Some(("https", _)) => {
-                return Err(
-                    "https:// is not supported; write a service whose instance has tls, and SERVICE:/PATH here".into(),
-                );
-            }
+            Some(("http", rest)) => Self::url(rest, None)?,
+            Some(("https", rest)) => Self::url(rest, Some(InstanceAuthorities::System))?,
             Some(_) => return Err(SHAPE.into()),
             None => Self::service(own, address)?,
         };
         Ok(Self { copied: copied.into(), ..asked })
     }
 
+    /// The same, but a server over TLS must show a certificate of these authorities. `None`: of those that this machine trusts.
+    pub(crate) fn trusting(mut self, own: &ServiceName, authorities: Option<InstanceAuthorities>) -> Self {
+        if let (Some(UrlServer { at, authorities: Some(known) }), Some(authorities)) = (&mut self.server, authorities) {
+            if authorities != InstanceAuthorities::System {
+                self.service = ServiceName(format!("https://{at} of {own}").into());
+            }
+            *known = authorities;
+        }
+        self
+    }
+
     /// The service that stands for the server of a URL, and its keys.
     pub(crate) fn implied(&self) -> Option<(ServiceName, RawKeys)> {
-        let server = self.server.as_ref()?;
-        Some((self.service.clone(), RawKeys::collect(vec![(INSTANCE.into(), server.as_bytes().into())])))
+        let UrlServer { at, authorities } = self.server.as_ref()?;
+        let keys = match authorities {
+            None => vec![(INSTANCE, at.to_string())],
+            Some(authorities) => vec![(INSTANCE, format!("{at} tls")), (AUTHORITIES, authorities.to_string())],
+        };
+        let keys = keys.into_iter().map(|(key, value)| (key.into(), value.into_bytes().into()));
+        Some((self.service.clone(), RawKeys::collect(keys.collect())))
     }
 
     fn service(own: &ServiceName, address: &str) -> Parsed<Self> {
@@ -73,22 +94,24 @@ impl ForwardAuth {
         Ok(Self { service: ServiceName(name.into()), host: None, path, copied: Box::default(), server: None })
     }
 
-    fn url(rest: &str) -> Parsed<Self> {
+    /// `authorities`: whose certificate the server must show; `None`: plain HTTP.
+    fn url(rest: &str, authorities: Option<InstanceAuthorities>) -> Parsed<Self> {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if authority.contains('@') {
             return Err(format!("{SHAPE}; without a user or a password"));
         }
-        let instance = instance::parse("server", authority, 80).map_err(|why| format!("{SHAPE}; {why}"))?;
-        let server: Box<str> = match &instance.target {
+        let (scheme, port) = if authorities.is_some() { ("https", 443) } else { ("http", 80) };
+        let instance = instance::parse("server", authority, port).map_err(|why| format!("{SHAPE}; {why}"))?;
+        let at: Box<str> = match &instance.target {
             instance::Target::Unix(_) => return Err(SHAPE.into()),
             target => target.to_string().into(),
         };
         Ok(Self {
-            service: ServiceName(format!("{HTTP}{server}").into()),
+            service: ServiceName(format!("{scheme}://{at}").into()),
             host: Some(authority.into()),
             path: path_and_query(if path.is_empty() { "/" } else { path })?,
             copied: Box::default(),
-            server: Some(server),
+            server: Some(UrlServer { at, authorities }),
         })
     }
 }
@@ -114,8 +137,9 @@ fn header(name: &str) -> Parsed<Box<str>> {
 /// As it was written, in one line.
 impl Display for ForwardAuth {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let is_secure = self.server.as_ref().is_some_and(|server| server.authorities.is_some());
         match &self.host {
-            Some(host) => write!(f, "{HTTP}{host}{}", self.path)?,
+            Some(host) => write!(f, "http{}://{host}{}", if is_secure { "s" } else { "" }, self.path)?,
             None => write!(f, "{}:{}", self.service, self.path)?,
         }
         self.copied.iter().try_for_each(|name| write!(f, " {name}"))
@@ -142,11 +166,32 @@ mod tests {
             ),
             ("http://10.0.0.1:9/", "http://10.0.0.1:9", "http://10.0.0.1:9/"),
             ("http://[::1]:9/", "http://[::1]:9", "http://[::1]:9/"),
+            ("https://auth.test/x Remote-User", "https://auth.test:443", "https://auth.test/x Remote-User"),
+            ("https://10.0.0.1:8443", "https://10.0.0.1:8443", "https://10.0.0.1:8443/"),
             ("auth:/verify X-Forwarded-User Set-Cookie", "auth", "auth:/verify X-Forwarded-User Set-Cookie"),
         ] {
             let asked = parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!((asked.service.as_str(), &*asked.to_string()), (service, shown), "{text}");
         }
+    }
+
+    #[test]
+    fn a_server_over_tls_is_always_verified() {
+        let own = ServiceName("shop".into());
+        let keys = |text: &str, authorities: Option<&str>| {
+            let these = authorities.map(|pem| InstanceAuthorities::These(pem.into()));
+            let asked = parse(text).unwrap().trusting(&own, these).implied();
+            asked.map(|(name, raw)| {
+                let value = |key| raw.get(key).map(String::from_utf8_lossy).unwrap_or_default();
+                format!("{name}: {}, {}", value(INSTANCE), value(AUTHORITIES))
+            })
+        };
+        let (system, these) =
+            ("https://a.test:443: a.test:443 tls, system", "https://a.test:443 of shop: a.test:443 tls, PEM");
+        assert_eq!(keys("https://a.test/", None).as_deref(), Some(system));
+        assert_eq!(keys("https://a.test/", Some("PEM")).as_deref(), Some(these));
+        assert_eq!(keys("http://a.test/", Some("PEM")).as_deref(), Some("http://a.test:80: a.test:80, "));
+        assert_eq!(keys("auth:/", Some("PEM")), None);
     }
 
     #[test]
@@ -163,12 +208,13 @@ mod tests {
             "http://a b/",
             "http://a:x/",
             "http://unix:/run/x",
+            "https://",
+            "https://unix:/run/x",
         ] {
-            check(parse(wrong), "error: expected http://HOST[:PORT]/PATH or SERVICE:/PATH");
+            check(parse(wrong), "error: expected http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH or SERVICE:/PATH");
         }
         check(parse("http://user:word@a/"), "error: expected http://HOST[:PORT]/PATH");
         check(parse("http://a/#x"), "error: expected http://HOST[:PORT]/PATH");
-        check(parse("https://a/"), "error: https:// is not supported; write a service whose instance has tls");
         check(parse("shop:/verify"), "error: shop is this service itself");
         for name in ["Host", "Content-Length", "X-Forwarded-For", "x_forwarded_proto", "Connection", "X-Real-IP"] {
             check(parse(&format!("auth:/ {name}")), &format!("error: {name} cannot be copied"));

@@ -1,6 +1,7 @@
 //! How connections to a service's instances are set up: `tls_ca`, `tls_server_name`, `tls_cert` and `send_proxy`. Reads
 //! these keys; verifies nothing and connects to nothing.
 
+use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
 use crate::cert::Cert;
@@ -8,6 +9,9 @@ use crate::http_version::HttpVersion;
 use crate::pem;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
+
+/// The authorities that a machine trusts.
+const SYSTEM: &str = "system";
 
 /// How connections to the instances of a service are set up; TLS is spoken to those that have the option `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,7 +74,7 @@ impl InstanceLink {
     /// The settings; `None` if no key sets any.
     pub(crate) fn read(reader: &mut Reader<'_>, version: HttpVersion) -> Option<Arc<Self>> {
         let read = Self {
-            authorities: reader.read("tls_ca", InstanceAuthorities::parse).unwrap_or_default(),
+            authorities: reader.protecting("tls_ca", InstanceAuthorities::parse).unwrap_or_default(),
             server_name: reader.read("tls_server_name", server_name),
             cert: reader.read("tls_cert", Cert::parse).map(Arc::new),
             send_proxy: reader.read("send_proxy", |text| ProxyForm::parse(text, version)),
@@ -79,10 +83,21 @@ impl InstanceLink {
     }
 }
 
+/// As the key has it.
+impl Display for InstanceAuthorities {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Any => "",
+            Self::System => SYSTEM,
+            Self::These(pem) => pem,
+        })
+    }
+}
+
 impl InstanceAuthorities {
-    fn parse(text: &str) -> Parsed<Self> {
+    pub(crate) fn parse(text: &str) -> Parsed<Self> {
         match text {
-            "system" => Ok(Self::System),
+            SYSTEM => Ok(Self::System),
             _ if !text.contains("-----BEGIN ") => {
                 Err("expected system, or certificates of authorities, each a block that begins with \
                      -----BEGIN CERTIFICATE-----"

@@ -25,8 +25,11 @@ pub const BARRIER: &str = "barrier";
 const UPSTREAMS: &str = "upstreams/<instance>";
 /// The key that protects a service.
 const BASIC_AUTH: &str = "basic_auth_secrets";
-/// A key about protection that holds no secret.
+/// Keys about protection that hold no secret.
 const FORWARD_AUTH: &str = "forward_auth";
+const FORWARD_AUTH_CA: &str = "forward_auth_ca";
+/// Keys that protect, and do not count as absent without a value: that would open the service.
+const CLOSED_WHEN_EMPTY: [&str; 6] = [BASIC_AUTH, FORWARD_AUTH, FORWARD_AUTH_CA, "allow", "client_ca", "tls_ca"];
 /// The key that holds a private key.
 const CLIENT_KEY: &str = "tls_cert";
 
@@ -78,6 +81,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("bounded", "hashing balances: how much of the mean work an instance may have"),
     http("slow_start", "from its return or appearance to an instance's full share; overrides config/slow_start"),
     http("protocol", "http1 or h2: what instances speak"),
+    http("acme", "true: certificates for its domains are asked of an authority; see config/acme/"),
     http("cookie", "sessions stick to an instance by this cookie"),
     http("allow", "networks whose clients are served, comma separated; nobody else is"),
     http("deny", "networks whose clients are not served; goes before allow"),
@@ -88,7 +92,11 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("maintenance_except", "the same; both may be set"),
     http("errors/<status>", "body of our own answers with this status; overrides config/errors/<status>"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
-    http(FORWARD_AUTH, "http://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy"),
+    http(
+        FORWARD_AUTH,
+        "http(s)://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy",
+    ),
+    http(FORWARD_AUTH_CA, "how a server of forward_auth over https:// is verified: authorities, PEM, or system"),
     http("client_ca", "authorities that clients' certificates must come from, PEM"),
     http("client_verify", "required or optional: whether a client must show a certificate"),
     http("health_check", "how instances are checked: http, tcp, grpc (with protocol=h2) or off"),
@@ -194,10 +202,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("health_check_port", "default for all services: port for health checks, if not the instance's"),
     config("health_check_method", "default for all services: method of health checks"),
     config("health_check_host", "default for all services: host that health checks ask for"),
-    config(
-        "health_check_expect",
-        "default for all services: statuses that pass: 200-399; or ~EXPRESSION, searched for in the body",
-    ),
+    config("health_check_expect", "default for all services: statuses that pass; or ~EXPRESSION of the body"),
     config("health_check_interval", "default for all services: from one health check to the next"),
     config("health_check_timeout", "default for all services: longest time that a health check may take"),
     config("health_check_rise", "default for all services: health checks in a row that bring an instance back"),
@@ -206,6 +211,14 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("accept_proxy", "networks, private or all: whose connections begin with a PROXY header"),
     config("tls_min_version", "1.2 or 1.3: the oldest TLS version of clients"),
     config("tls_strict_sni", "true: no handshake for a server name that no certificate covers, or for none"),
+    config("acme/agree", "true: you agree to the authority's terms; nothing is asked before"),
+    config("acme/auto", "true: certificates for all services that do not say"),
+    config("acme/challenge", "http-01 or dns-01: how the authority is shown that a name is ours"),
+    config("acme/contact", "mail addresses that the authority may write to, comma separated"),
+    config("acme/directory", "letsencrypt, letsencrypt-staging or an https:// URL: the authority"),
+    config("acme/eab", "an account at the authority that ours belongs to: KEY-ID HMAC-KEY"),
+    config("acme/key", "p256 or rsa2048: the keys of certificates"),
+    config("acme/profile", "a profile of the authority, such as shortlived"),
     config("errors/<status>", "body of our own error answers"),
     KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },
 ];
@@ -214,7 +227,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
 const TREES: [&str; 4] = ["services", "tcp-services", "config", "certs"];
 
 /// Words in the names of keys whose values are secret.
-const SECRET_NAMES: [&str; 4] = ["secret", "auth", "passw", CLIENT_KEY];
+const SECRET_NAMES: [&str; 5] = ["secret", "auth", "passw", CLIENT_KEY, "acme/eab"];
 /// What only secret values hold, in any case and whatever their key: private keys, and passwords in HAProxy's own lines.
 const SECRET_VALUES: [&str; 5] = ["private key-----", "stats auth", "password", "dynamic-cookie-key", "authorization"];
 
@@ -227,7 +240,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
         _ => key.to_owned(),
     };
     let (name, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
-    SECRET_NAMES.iter().any(|word| name.contains(word)) && name != FORWARD_AUTH
+    SECRET_NAMES.iter().any(|word| name.contains(word)) && ![FORWARD_AUTH, FORWARD_AUTH_CA].contains(&&*name)
         || resembling(Tree::Http, &name) == Some(BASIC_AUTH)
         || distance_within(&name, CLIENT_KEY, tolerance(CLIENT_KEY))
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
@@ -269,10 +282,15 @@ impl From<Protocol> for Tree {
     }
 }
 
+/// Whether this key of a service counts even if its value is empty: the default `cookie`; a bad value of keys that protect.
+pub fn counts_when_empty(protocol: Protocol, key: &str) -> bool {
+    (key == "cookie" || CLOSED_WHEN_EMPTY.contains(&key)) && is_known(protocol.into(), key)
+}
+
 /// Classifies a key below a service.
 pub(crate) fn classify<'a>(protocol: Protocol, key: &'a str, value: &[u8]) -> Part<'a> {
     let tree = Tree::from(protocol);
-    if value.trim_ascii().is_empty() && !(tree == Tree::Http && key == "cookie") {
+    if value.trim_ascii().is_empty() && !counts_when_empty(protocol, key) {
         return Part::Nothing;
     }
     match key.strip_prefix("upstreams/") {
@@ -481,113 +499,5 @@ fn names_an_address(value: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(protocol: Protocol, key: &str, value: &str, expected: Part<'_>) {
-        assert_eq!(classify(protocol, key, value.as_bytes()), expected, "{key} = {value:?}");
-    }
-
-    #[test]
-    fn secrets_are_known_by_name_and_by_value() {
-        let pem = "-----BEGIN PRIVATE KEY-----\nx";
-        for (key, value, expected) in [
-            ("services/auth/domain", "auth.test", false),
-            ("services/shop/basic_auth_secrets", "user a password b", true),
-            ("services/shop/basic_aut_secretz", "x", true),
-            ("services/shop/Basic_Auth", "x", true),
-            ("basic_auth_secrets", "x", true),
-            ("certs/shop", "x", true),
-            ("tcp-services/db/tls_cert", "x", true),
-            ("services/shop/tls_crt", "x", true),
-            ("services/shop/tls_ca", "system", false),
-            ("other/certs/shop", pem, true),
-            ("services/shop/custom_settings", "option httplog", false),
-            ("services/shop/custom_settings", "stats auth ann:x", true),
-            ("services/shop/custom_settings", "dynamic-cookie-key x", true),
-            ("services/shop/custom_settings", "Stats Auth ann:x", true),
-            ("services/shop/custom_settings", "http-request set-header Authorization Basic\\ x", true),
-            ("services/shop/custom_settings", "http-request set-header X-Shop a", false),
-            ("config/limit/headers", "12", false),
-        ] {
-            assert_eq!(is_secret(key, value), expected, "{key} = {value:?}");
-        }
-    }
-
-    #[test]
-    fn first_words() {
-        for (word, expected) in [
-            ("servcies", Some("services")),
-            ("service", Some("services")),
-            ("Services", Some("services")),
-            ("tcp_services", Some("tcp-services")),
-            ("conf", Some("config")),
-            ("cert", Some("certs")),
-            ("skydns", None),
-            ("", None),
-        ] {
-            assert_eq!(resembling_tree(word), expected, "{word}");
-        }
-    }
-
-    #[test]
-    fn tells_settings_instances_and_slips_apart() {
-        use Part::{Direct, Nothing, Setting, Unknown, Upstream};
-        check(Protocol::Http, "domain", "a.test", Setting);
-        check(Protocol::Http, "domain", " ", Nothing);
-        check(Protocol::Http, "cookie", "", Setting);
-        check(Protocol::Tcp, "cookie", "", Nothing);
-        check(Protocol::Http, "web-1", "web.test:80", Direct("web-1"));
-        check(Protocol::Http, "upstreams/port", "web.test:80", Upstream("port"));
-        check(Protocol::Http, "upstreams/a/b", "10.0.0.1", Unknown(Some("upstreams/<instance>")));
-        check(Protocol::Http, "virtual_host", "a.test", Unknown(Some("virtual_hosts")));
-        check(Protocol::Http, "domains", "a.test", Unknown(Some("domain")));
-        check(Protocol::Http, "dmoain", "a.test", Unknown(Some("domain")));
-        check(Protocol::Http, "domains", "10.0.0.1:80", Direct("domains"));
-        check(Protocol::Http, "domains", "[::1]:80 weight=2", Direct("domains"));
-        check(Protocol::Http, "db1", "db.test:80", Direct("db1"));
-        check(Protocol::Http, "prot", "8080", Unknown(Some("port")));
-        check(Protocol::Tcp, "domain", "10.0.0.1:80", Unknown(None));
-        check(Protocol::Http, "timeout/conect", "5s", Unknown(Some("timeout/connect")));
-        check(Protocol::Http, "timeout", "5s", Unknown(None));
-        check(Protocol::Http, "", "x", Unknown(None));
-        check(Protocol::Http, "/port", "80", Unknown(Some("port")));
-        check(Protocol::Http, "upstreams/", "", Nothing);
-        let users = "user ann insecure-password x";
-        for key in ["basic_auth", "basicauth", "Basic-Auth", "basic_auth_secret"] {
-            check(Protocol::Http, key, users, Unknown(Some("basic_auth_secrets")));
-            check(Protocol::Http, key, "10.0.0.1:80", Unknown(Some("basic_auth_secrets")));
-        }
-        check(Protocol::Http, "allow", "10.0.0.1", Setting);
-        check(Protocol::Http, "allowlist", "10.0.0.1", Unknown(None));
-        check(Protocol::Tcp, "client_ca", "x", Unknown(None));
-        check(Protocol::Http, "check_uri", "/alive", Unknown(Some("health_check_uri")));
-        check(Protocol::Http, "check_uri", "web.test:80", Direct("check_uri"));
-        check(Protocol::Http, "connect", "5s", Unknown(Some("timeout/connect")));
-        check(Protocol::Http, "timeout_connect", "5s", Unknown(Some("timeout/connect")));
-        check(Protocol::Http, "port_number", "8080", Unknown(Some("port")));
-        check(Protocol::Http, "upstream", "10.0.0.1 wieght=2", Direct("upstream"));
-        check(Protocol::Http, "upstream", "a b", Unknown(Some("upstreams/<instance>")));
-        check(Protocol::Http, "upstream/red", "10.0.0.1", Unknown(Some("upstreams/<instance>")));
-        check(Protocol::Http, "port-123", "web/x", Direct("port-123"));
-        check(Protocol::Http, "web", "a b", Direct("web"));
-    }
-
-    #[test]
-    fn an_instance_with_a_host_name_may_be_a_misspelt_key() {
-        for (key, value, expected) in [
-            ("services/a/domain_name", "shop.test", "did you mean domain? If this is an instance"),
-            ("services/a/check_uri", "web.test", "did you mean health_check_uri?"),
-            ("services/a/upstream", "web.test:80", "did you mean upstreams/<instance>?"),
-            ("services/a/cookie-shop", "cookie-shop:80", ""),
-            ("services/a/internal", "web.test", ""),
-            ("services/a/domain_name", "10.0.0.1", ""),
-            ("services/a/upstreams/domain_name", "shop.test", ""),
-            ("services/a/web", "web.test", ""),
-            ("config/timeout_x", "web.test", ""),
-        ] {
-            let said = doubt(key, value.as_bytes()).unwrap_or_default();
-            assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{key}: {said}");
-        }
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

@@ -7,12 +7,12 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `key_set`, `raw`, `name_map` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
+//! | `key_set`, `key_change`, `raw`, `name_map` | the raw keys at one revision, grouped by service, shared with the tables compiled from them; what changes do to them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `acme`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `forward_auth` | who is asked whether a request may go on |
 //! | `cors`, `compress`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
@@ -28,7 +28,7 @@
 //! | `placing`, `found`, `ports` | where instances may be, and those of `dns`; who listens where, and which addresses are ourselves |
 //! | `rendezvous` | where keys of hashing balances go |
 //! | `asking` | what handshakes ask clients for, by server name |
-//! | `routing`, `targets` | how requests and connections find their service, services that want the same, or get others' requests |
+//! | `routing`, `targets`, `wishes` | how requests and connections find their service, services that want the same, or get others' requests |
 //! | `compile` | from keys to a table and its problems |
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes` | from a request to its service; owns precedence |
 //! | `pattern_set`, `literals`, `effort` | many expressions at once, and their cost |
@@ -39,6 +39,7 @@
 //! | `differences` | which keys changed between two tables, in words |
 
 mod access;
+mod acme;
 mod address;
 mod asking;
 mod balance;
@@ -73,6 +74,7 @@ mod index;
 mod index_build;
 mod instance;
 mod instance_link;
+mod key_change;
 mod key_set;
 mod keys;
 mod last_good;
@@ -114,10 +116,12 @@ mod targets;
 mod text;
 mod userlist;
 mod value;
+mod wishes;
 mod words;
 mod xxh64;
 
 pub use access::Access;
+pub use acme::{AcmeTerms, Answers, CHALLENGE_PATH, CertKeyKind, ChallengeKind};
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
 pub use balance::Balance;
@@ -143,8 +147,9 @@ pub use hsts::Hsts;
 pub use http_version::HttpVersion;
 pub use instance::{Instance, Target};
 pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};
+pub use key_change::KeyChange;
 pub use key_set::{Change, KeySet};
-pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
+pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, counts_when_empty, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Record, Resolved};
 pub use losses::{Losses, ServedOn, Shortfall, guard_share, losses, serve_on, served_since};

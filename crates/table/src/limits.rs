@@ -5,6 +5,7 @@ use std::fmt::{Debug, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::acme::Answers;
 use crate::address::Bind;
 use crate::capabilities::Capabilities;
 use crate::networks::Places;
@@ -31,6 +32,10 @@ pub struct Limits {
     pub bound: Option<Arc<BTreeSet<Bind>>>,
     /// Certificates from outside the store, the first of a name goes before others. A key `certs/<name>` goes before all.
     pub certs: Arc<[OuterCert]>,
+    /// Certificates that we had issued. They serve names that no other certificate covers.
+    pub issued: Arc<[OuterCert]>,
+    /// The answers to authorities that issue certificates.
+    pub answers: Arc<Answers>,
     /// The addresses of host names. `None`: names are not looked up, and not judged.
     pub names: Option<Arc<Names>>,
 }
@@ -40,8 +45,20 @@ impl Limits {
     /// certificates and where HTTPS is served nobody.
     pub(crate) fn judge_alike(&self, other: &Self) -> bool {
         // Every field is named, so that one that comes later is not forgotten here.
-        let Self { prefix, own, local, capabilities, places, bound: _, names: _, certs: _, usual_https: _, listeners } =
-            self;
+        let Self {
+            prefix,
+            own,
+            local,
+            capabilities,
+            places,
+            listeners,
+            bound: _,
+            names: _,
+            certs: _,
+            issued: _,
+            answers: _,
+            usual_https: _,
+        } = self;
         (prefix, own, local) == (&other.prefix, &other.own, &other.local)
             && (capabilities, places, listeners) == (&other.capabilities, &other.places, &other.listeners)
     }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::acme::AcmeTerms;
 use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
@@ -321,6 +322,8 @@ pub struct Config {
     pub tls_min_version: TlsVersion,
     /// No handshake for a server name that no certificate covers, or for none.
     pub tls_strict_sni: bool,
+    /// How certificates are asked for.
+    pub acme: AcmeTerms,
     /// Bodies of local replies, by status.
     pub errors: Pages,
 }
@@ -389,6 +392,7 @@ impl Default for Config {
             accept_proxy: Networks::default(),
             tls_min_version: TlsVersion::default(),
             tls_strict_sni: false,
+            acme: AcmeTerms::default(),
             errors: Box::default(),
         }
     }

@@ -12,6 +12,7 @@ use crate::cors::Cors;
 use crate::forward_auth::ForwardAuth;
 use crate::header_edit::HeaderLines;
 use crate::hsts::Hsts;
+use crate::instance_link::InstanceAuthorities;
 use crate::maintenance::Maintenance;
 use crate::names::ServiceName;
 use crate::page::{self, Pages};
@@ -63,7 +64,7 @@ pub struct Policy {
     pub compress: Option<Compress>,
     /// `maintenance=true` and `maintenance/except`.
     pub maintenance: Option<Maintenance>,
-    /// `forward_auth`. Only in tables for an engine that honours it.
+    /// `forward_auth` and `forward_auth_ca`. Only in tables for an engine that honours it.
     pub forward_auth: Option<ForwardAuth>,
     /// `errors/<status>`: bodies of local replies, by status. Only in tables for an engine that honours it.
     pub errors: Pages,
@@ -140,10 +141,7 @@ impl Policy {
         capabilities: Capabilities,
     ) -> (Option<Arc<Self>>, bool) {
         let users = users(reader, capabilities);
-        let asked = match capabilities.honours("forward_auth") {
-            true => protection(reader, "forward_auth", |text| ForwardAuth::parse(name, text)),
-            false => Ok(None),
-        };
+        let asked = asked(reader, name, capabilities);
         let is_protected = users.is_ok() && asked.is_ok();
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
@@ -196,11 +194,21 @@ fn users(reader: &mut Reader<'_>, capabilities: Capabilities) -> Result<Option<U
     protection(reader, "basic_auth_secrets", parse)
 }
 
+/// `forward_auth` and `forward_auth_ca`.
+fn asked(reader: &mut Reader<'_>, name: &ServiceName, capabilities: Capabilities) -> Result<Option<ForwardAuth>, ()> {
+    if !capabilities.honours("forward_auth") {
+        return Ok(None);
+    }
+    let asked = protection(reader, "forward_auth", |text| ForwardAuth::parse(name, text));
+    let authorities = protection(reader, "forward_auth_ca", InstanceAuthorities::parse)?;
+    Ok(asked?.map(|asked| asked.trusting(name, authorities)))
+}
+
 /// Who may come in, if that is bad, is more than a bad value: the service must not be served in its last good form, which
 /// may lack the protection asked for.
 fn protection<T>(reader: &mut Reader<'_>, key: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<Option<T>, ()> {
     let was_bad = std::mem::replace(&mut reader.bad, false);
-    let value = reader.read(key, parse);
+    let value = reader.protecting(key, parse);
     let is_bad = std::mem::replace(&mut reader.bad, was_bad);
     if is_bad { Err(()) } else { Ok(value) }
 }

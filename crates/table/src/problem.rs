@@ -72,6 +72,8 @@ pub enum ProblemKind {
     ExpiresSoon,
     /// A certificate that has expired, or is not valid yet. It is served all the same. Found by whoever has a clock.
     NotValid,
+    /// A service wants a certificate by ACME and has none, or none that is new. Found by whoever asks for it, too.
+    NoCertificate,
     /// The balancer's own files cannot be written. Found by what keeps them, which retries.
     State,
     /// Keys that were taken away, too many at once, are served on. Found by the guard.
@@ -100,6 +102,7 @@ impl ProblemKind {
             Self::TwoApis => "two_apis",
             Self::ExpiresSoon => "expires_soon",
             Self::NotValid => "not_valid",
+            Self::NoCertificate => "no_certificate",
             Self::State => "state",
             Self::Held => "held",
         }

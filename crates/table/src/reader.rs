@@ -35,6 +35,17 @@ impl<'a> Reader<'a> {
         parse(text).map_err(|advice| self.reject(key, text, advice)).ok()
     }
 
+    /// As [`Reader::read`], for a key that protects: without a value it is bad, and does not count as absent.
+    pub(crate) fn protecting<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
+        if self.raw.get(key).is_some_and(|value| value.trim_ascii().is_empty()) {
+            let advice = "expected a value: this key protects the service, which would be open without it; to open it, \
+                          remove the key";
+            self.reject(key, "", advice.into());
+            return None;
+        }
+        self.read(key, parse)
+    }
+
     fn reject(&mut self, key: &str, value: &str, advice: String) {
         self.bad = true;
         self.report.add(ProblemKind::BadValue, key, Some(value), advice);

@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) bounded: Option<u16>,
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
+    /// Whether it wants certificates; `None`: as `config/acme/auto` says.
+    pub(crate) acme: Option<bool>,
     request_id: Option<bool>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: CheckKeys,
@@ -290,6 +292,10 @@ fn settings(
         balance,
         http_version,
         policy,
+        acme: match protocol {
+            Protocol::Http => reader.read("acme", value::boolean),
+            Protocol::Tcp => None,
+        },
         request_id: match protocol {
             Protocol::Http => reader.read("request_id", value::boolean),
             Protocol::Tcp => None,

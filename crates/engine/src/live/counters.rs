@@ -107,10 +107,18 @@ impl Latency {
     /// Adds one request that took this long.
     pub fn record(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS.len());
-        self.buckets[bucket].add(1);
+        self.buckets[bucket(micros)].add(1);
         self.micros.add(micros);
     }
+}
+
+/// The place of a latency among the buckets, the last of which has no bound.
+pub fn latency_bucket(took: Duration) -> usize {
+    bucket(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn bucket(micros: u64) -> usize {
+    BUCKETS.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS.len())
 }
 
 /// Bodies that are compressed; one per worker.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `health` | whether an instance works, its free slots, and its queue |
 //! | `bounded` | budgets of retries, and places and queues of services with limits |
+//! | `carried` | the counts of an earlier program, beside our own |
 //! | `counters` | the counters of services, instances and workers |
 //! | `load` | what workers must know of each other to balance exactly |
 //! | `rates` | how many requests came of late, by client |
@@ -13,6 +14,7 @@
 //! | `registry` | all counters and health, kept from table to table |
 
 mod bounded;
+mod carried;
 mod counters;
 mod health;
 mod load;
@@ -22,10 +24,12 @@ mod snapshot;
 mod sums;
 
 pub use bounded::{Bounded, Budget, Spans};
+pub use carried::{CarriedCounts, Earlier};
 pub use counters::{
     Compressed, Counter, Counters, InstanceShared, Latency, MAX_FAULTS, REASONS, RetryReason, ServiceShared,
-    WorkerStats, sent_again,
+    WorkerStats, latency_bucket, sent_again,
 };
+pub use health::carried::CarriedHealth;
 pub use health::{
     Asked, Cause, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount,
     Grounds, Health, HealthEvent, IdlePlace, InstanceError, LastCheck, Peer, Place, Places, Rank, Reason, Room, Slots,
@@ -33,7 +37,7 @@ pub use health::{
 };
 pub use load::{Load, Turns};
 pub use rates::{Allowance, Rate, Rates};
-pub use registry::{DownBefore, Registry, ServicePeers};
+pub use registry::{DownBefore, HealthBefore, InstanceHealth, Registry, ServicePeers};
 pub use snapshot::{
     CheckedNow, Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working,
 };

@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
+use serde::{Deserialize, Serialize};
 
+use super::carried::Earlier;
 use super::counters::{
     FAILED, HANDSHAKES, InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats, per_worker,
 };
+use super::health::carried::CarriedHealth;
 use super::health::{Asked, CheckState, Health, Slots};
 use super::load::Load;
 use super::rates::Rates;
@@ -29,20 +32,41 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// change every second, ten minutes are many.
 const MOST_LEFT: usize = 10_000;
 
+/// How far back another program's times may reach: longer ago is as if at no time.
+const LONGEST_AGO: Duration = Duration::from_secs(3600);
+
 /// All counters, and the health of instances.
 #[derive(Debug)]
 pub struct Registry {
     epoch: Instant,
+    /// When this program began to count.
+    started: Instant,
     faults: &'static [&'static str],
     workers: Box<[WorkerStats]>,
     asked: Box<[Asked]>,
     check_flips: AtomicU64,
     known: Mutex<Known>,
+    earlier: Earlier,
     unaccepted: Seldom,
     unrouted: Seldom,
     ungreeted: Seldom,
     rates: Rates,
 }
+
+/// The health of an instance, for another program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceHealth {
+    /// `services` or `tcp-services`.
+    tree: String,
+    service: String,
+    instance: String,
+    target: String,
+    tls: bool,
+    health: CarriedHealth,
+}
+
+/// What another program knew of the health of instances.
+pub type HealthBefore = Vec<InstanceHealth>;
 
 /// Instances that checks found down before the program was started anew.
 pub type DownBefore = Vec<(InstancePath, String)>;
@@ -56,6 +80,13 @@ pub struct ServicePeers {
     pub instances: Vec<Option<Arc<InstanceShared>>>,
 }
 
+/// Tree, service, instance, address, and whether it speaks TLS.
+type InstanceText = (String, String, String, String, bool);
+
+fn instance_text((protocol, service, instance, (target, tls)): &InstanceKey) -> InstanceText {
+    (protocol.tree().to_owned(), service.to_string(), instance.to_string(), target.to_string(), *tls)
+}
+
 fn instance_key(service: &Service, instance: &Instance) -> InstanceKey {
     (service.protocol, service.name.clone(), instance.name.clone(), (instance.target.clone(), instance.tls))
 }
@@ -64,6 +95,8 @@ fn instance_key(service: &Service, instance: &Instance) -> InstanceKey {
 struct Known {
     /// Not seen again yet.
     down_before: DownBefore,
+    /// Not seen again yet, by instance.
+    health_before: HashMap<InstanceText, CarriedHealth>,
     services: HashMap<ServiceKey, Kept<ServiceShared>, foldhash::fast::RandomState>,
     instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
     /// What services and instances had counted that were forgotten: of HTTP, of TCP.
@@ -98,16 +131,30 @@ impl<T> Kept<T> {
 
 impl Registry {
     /// A registry for this many workers of an engine with these faults, [`MAX_FAULTS`] at most.
-    #[expect(clippy::disallowed_methods, reason = "time begins here")]
     pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
+        Self::resuming(workers, faults, Vec::new())
+    }
+
+    /// One that begins with what another program knew of the health of instances. Its clock begins as far back as that
+    /// reaches, at most [`LONGEST_AGO`].
+    #[expect(clippy::disallowed_methods, reason = "time begins here")]
+    pub fn resuming(workers: usize, faults: &'static [&'static str], before: HealthBefore) -> Self {
         assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
+        let started = Instant::now();
+        let longest = before.iter().map(|one| one.health.longest()).max().unwrap_or(0);
+        let ago = Duration::from_millis(longest).min(LONGEST_AGO);
+        let by_instance =
+            |one: InstanceHealth| ((one.tree, one.service, one.instance, one.target, one.tls), one.health);
+        let known = Known { health_before: before.into_iter().map(by_instance).collect(), ..Known::default() };
         Self {
-            epoch: Instant::now(),
+            epoch: started.checked_sub(ago).unwrap_or(started),
+            started,
             faults,
             workers: per_worker(workers),
             asked: per_worker(workers),
             check_flips: AtomicU64::new(0),
-            known: Mutex::default(),
+            known: Mutex::new(known),
+            earlier: Earlier::default(),
             unaccepted: Seldom::new(UNACCEPTED),
             unrouted: Seldom::new(FAILED),
             ungreeted: Seldom::new(FAILED),
@@ -135,7 +182,24 @@ impl Registry {
         &self.rates
     }
 
-    /// Its start: the zero of every coarse clock.
+    /// How long this program has counted.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What the next program has to know of the health of instances in use.
+    pub fn health(&self) -> HealthBefore {
+        let (clock, known) = (self.clock(), self.lock());
+        let used = known.instances.iter().filter(|(_, kept)| Arc::strong_count(&kept.shared) > 1);
+        let carried = used.filter_map(|(key, kept)| {
+            let (tree, service, instance, target, tls) = instance_text(key);
+            let health = kept.shared.health.carried(clock, self.faults)?;
+            Some(InstanceHealth { tree, service, instance, target, tls, health })
+        });
+        carried.collect()
+    }
+
+    /// The zero of every coarse clock: its start, or some time before.
     pub fn epoch(&self) -> Instant {
         self.epoch
     }
@@ -197,7 +261,16 @@ impl Registry {
             lines: Seldom::new(FAILED),
             load: Load::default(),
         };
-        known.instances.entry(instance_key(service, instance)).or_insert_with(|| Kept::new(shared())).take()
+        let key = instance_key(service, instance);
+        let before = match known.health_before.is_empty() || known.instances.contains_key(&key) {
+            true => None,
+            false => known.health_before.remove(&instance_text(&key)),
+        };
+        let shared = known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take();
+        if let Some(before) = before {
+            shared.health.recall(began, &before, self.faults);
+        }
+        shared
     }
 
     /// The shared states of a service and its instances; `None`: it had no work yet.
@@ -218,17 +291,25 @@ impl Registry {
     /// Forgets services and instances that left the table more than ten minutes ago, and instances that had no work.
     #[expect(clippy::disallowed_methods, reason = "asked for once a minute")]
     pub fn forget(&self) {
-        self.lock().forget(Instant::now());
+        let mut known = self.lock();
+        if self.age() >= FORGET_AFTER {
+            known.health_before = HashMap::new();
+        }
+        known.forget(Instant::now());
     }
 
-    /// All counters now.
+    /// The counts of the program before this one.
+    pub fn earlier(&self) -> &Earlier {
+        &self.earlier
+    }
+
+    /// All counters now, with those of the program before.
     #[expect(clippy::disallowed_methods, reason = "a reader's moment")]
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
         let clock = self.clock_at(now);
-        let known = self.lock();
-        Snapshot {
-            services: known.stats(clock, self.faults),
+        self.earlier.add_to(Snapshot {
+            services: self.lock().stats(clock, self.faults),
             connections_open: self.open(),
             connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
             connections_evicted: self.workers.iter().map(|worker| worker.evicted.get()).sum(),
@@ -236,7 +317,7 @@ impl Registry {
             connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
             faults: self.faults(),
             handshakes: self.handshakes(),
-        }
+        })
     }
 
     /// What all services of HTTP, and all of TCP, have counted: only rises. Much less work than a snapshot.
@@ -245,7 +326,7 @@ impl Registry {
         let mut sums = known.forgotten;
         known.services.iter().for_each(|((protocol, _), kept)| sums[place(*protocol)].add_service(&kept.shared));
         known.instances.iter().for_each(|((protocol, ..), kept)| sums[place(*protocol)].add_instance(&kept.shared));
-        sums
+        self.earlier.add_sums(sums)
     }
 
     fn handshakes(&self) -> Vec<(&'static str, bool, u64)> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pointsman_table::{InstanceName, Protocol, Target};
+use serde::{Deserialize, Serialize};
 
 use super::counters::{BUCKETS, Counter, Counters, InstanceShared, Latency, REASONS, ServiceKey, ServiceShared};
 use super::health::{Cause, Ejection, Grounds, InstanceError, Reason};
@@ -32,7 +33,8 @@ pub struct Snapshot {
 }
 
 /// Numbers of one service or instance.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Requests (HTTP) or connections (TCP) taken.
     pub requests: u64,
@@ -197,6 +199,8 @@ pub struct CheckedNow {
     pub took: Duration,
     /// How long ago it ended; `None`: before this program started.
     pub age: Option<Duration>,
+    /// How many checks in a row, the last included, spoke against the state.
+    pub streak: u32,
 }
 
 /// The state of an instance that gets no work, or only a trial.
@@ -286,6 +290,7 @@ impl InstanceStats {
                 said: last.said.into_owned(),
                 took: last.took,
                 age: Some(last.at).filter(|at| *at > 0).map(age),
+                streak: shared.health.check_state().against(),
             }),
         }
     }
@@ -353,7 +358,8 @@ impl Addressed {
 }
 
 /// A cumulative histogram, as Prometheus defines it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Histogram {
     /// Upper bound in seconds, and how many values were at or below it.
     pub buckets: Vec<(f64, u64)>,

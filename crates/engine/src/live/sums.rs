@@ -2,6 +2,7 @@
 //! falls while the program runs.
 
 use pointsman_table::Protocol;
+use serde::{Deserialize, Serialize};
 
 use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceShared};
 use super::snapshot::{Histogram, ServiceStats, Snapshot, Totals};
@@ -21,7 +22,8 @@ pub const LATENCY_BOUNDS: [f64; BUCKETS.len()] = {
 };
 
 /// What was counted of one protocol.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sums {
     /// Requests, responses, bytes and open work.
     pub totals: Totals,
@@ -34,6 +36,12 @@ impl Sums {
     pub fn of(snapshot: &Snapshot, protocol: Protocol) -> Self {
         let services = snapshot.services.iter().filter(|service| service.protocol == protocol);
         services.fold(Self::default(), |sums, service| sums.plus(service))
+    }
+
+    pub(super) fn and(self, other: &Self) -> Self {
+        let mut latency = self.latency;
+        latency.iter_mut().zip(other.latency).for_each(|(sum, count)| *sum += count);
+        Self { totals: self.totals.plus(&other.totals), latency }
     }
 
     fn plus(self, service: &ServiceStats) -> Self {

@@ -7,7 +7,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use pointsman_table::{Networks, Service, Timeouts};
+use pointsman_table::{Answers, Networks, Service, Timeouts};
 
 use super::super::backend::BackendBuilder;
 use super::super::maps::Maps;
@@ -60,16 +60,17 @@ impl Cache {
     }
 
     /// The maps for these services.
-    pub(super) fn maps(&mut self, services: &[Arc<Service>], sni: &Sni) -> Arc<Maps> {
+    pub(super) fn maps(&mut self, services: &[Arc<Service>], sni: &Sni, answers: &Arc<Answers>) -> Arc<Maps> {
         if let Some((before, maps)) = &mut self.maps
             && maps.sni == *sni
+            && maps.answers == *answers
             && before.len() == services.len()
             && before.iter().zip(services).all(|(before, now)| is_routed_alike(before, now))
         {
             services.clone_into(before);
             return maps.clone();
         }
-        let maps = Arc::new(Maps { sni: sni.clone(), ..routing::maps(services) });
+        let maps = Arc::new(Maps { sni: sni.clone(), answers: Arc::clone(answers), ..routing::maps(services) });
         self.maps = Some((services.to_vec(), maps.clone()));
         maps
     }

@@ -58,7 +58,7 @@ pub fn desire_cached(
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
     let tls = frontend::tls(has_certs(table, held), table.config(), shape);
     let tcp = Tcp { table, served: &is_served, held, tls: Some(&*tls).filter(|_| shape.version.tls) };
-    let maps = cache.maps(&served.services, &tcp.names());
+    let maps = cache.maps(&served.services, &tcp.names(), table.answers());
     problems.extend(tcp.problems());
     problems.extend(served.services.iter().flat_map(|service| unshared(table, service, &served.services)));
     let https = frontend::https(table, held, shape);

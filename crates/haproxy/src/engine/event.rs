@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pointsman_engine::inherited::LendRequest;
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_table::Table;
 
@@ -24,6 +25,8 @@ pub(super) enum Event {
     FiguresWanted,
     /// All workers were asked for figures; these processes have ended.
     Scraped(Vec<u32>),
+    /// Copies of the listening sockets are wanted.
+    Lend(LendRequest),
     /// Time to look for what is due.
     Tick,
     /// The program ends.

@@ -19,14 +19,18 @@ mod stage;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_engine::inherited::{GivenSocket, Inherited, LendRequests, ListenerRole};
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_table::Table;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use self::attempt::{Attempt, Outcome};
@@ -46,8 +50,13 @@ use crate::model::{Addresses, Desired, Held};
 use crate::pace::{AUDIT, Backoff, Due, FIRST_TABLE, Pace, RETRY};
 use crate::plan::{Reason, plan, plan_for_last_moments};
 use crate::reloader::{Loaded, ReloadFault, Reloader};
+use crate::scrape::Scrape;
 use crate::tickets::TicketKeys;
 
+/// How long HAProxy waits for the first table while another program's serves.
+const FIRST_TAKEN: Duration = Duration::from_secs(60);
+/// How often workers that drain are asked for their figures.
+const LAST_SCRAPES: Duration = Duration::from_secs(1);
 /// How often the loop looks for what is due.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -56,6 +65,11 @@ pub(super) struct Inputs {
     pub(super) tables: watch::Receiver<Arc<Table>>,
     pub(super) tickets: watch::Receiver<TicketSecrets>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) lend: LendRequests,
+    /// Our listening sockets, and how many are for plain HTTP: the first.
+    pub(super) sockets: (Arc<[TcpListener]>, usize),
+    /// Sockets that were given and are not in use.
+    pub(super) inherited: Inherited,
 }
 
 /// The engine. How far HAProxy is lies beside it, in [`Stage`].
@@ -94,7 +108,9 @@ impl Engine {
     }
 
     pub(super) async fn run(mut self, reloader: Reloader) {
-        let mut stage = Stage::waiting(reloader, Instant::now() + FIRST_TABLE);
+        // Until then, clients are served by the program before.
+        let first_table = if reloader.former.is_some() { FIRST_TAKEN } else { FIRST_TABLE };
+        let mut stage = Stage::waiting(reloader, Instant::now() + first_table);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -107,6 +123,11 @@ impl Engine {
                 Event::FiguresWanted => self.scrape(stage),
                 Event::Scraped(gone) => forget(stage, &gone),
                 Event::Tick => self.tick(stage).await,
+                Event::Lend(request) => {
+                    // Who asked may have given up.
+                    let _ = request.send(self.copies());
+                    stage
+                }
                 Event::Stop => break,
             };
             stage = self.load_if_due(stage);
@@ -116,7 +137,7 @@ impl Engine {
     }
 
     async fn next(&mut self, stage: &mut Stage, tick: &mut Interval) -> Event {
-        let Self { inputs: Inputs { tables, tickets, phase }, resolver, figures, .. } = self;
+        let Self { inputs: Inputs { tables, tickets, phase, lend, .. }, resolver, figures, .. } = self;
         tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase >= Phase::Drain) => Event::Stop,
@@ -126,10 +147,21 @@ impl Engine {
             },
             event = stage.event() => event,
             Ok(()) = tickets.changed() => Event::Tickets(tickets.borrow_and_update().clone()),
+            Some(request) = lend.recv() => Event::Lend(request),
             addresses = resolver.chosen() => Event::Chosen(addresses),
             event = figures.event() => event,
             _ = tick.tick() => Event::Tick,
         }
+    }
+
+    /// Copies of our listening sockets.
+    fn copies(&self) -> io::Result<Vec<GivenSocket>> {
+        let (all, http) = &self.inputs.sockets;
+        let copy = |(number, socket): (usize, &TcpListener)| {
+            let role = if number < *http { ListenerRole::Http } else { ListenerRole::Https };
+            Ok(GivenSocket { listener: socket.try_clone()?, role: Some(role), stays: false })
+        };
+        all.iter().enumerate().map(copy).collect()
     }
 
     async fn take(&mut self, stage: Stage, table: Arc<Table>) -> Stage {
@@ -289,6 +321,9 @@ impl Engine {
             reasons: BTreeSet::new(),
             leaving: BTreeMap::new(),
         };
+        self.inputs.inherited.close_unused();
+        let opened = current.open.iter().map(|bind| SocketAddr::new(bind.address, bind.port)).collect();
+        self.figures.ledger.note(|facts| (facts.runtime, facts.open) = (current.runtime.path().to_owned(), opened));
         self.goal.served = served;
         self.goal.excluded.refusals.recall(None);
         Stage::serving(reloader, process, Workers { current, old })
@@ -375,10 +410,27 @@ impl Engine {
     /// Lets HAProxy finish its work, no longer than `timeout/drain` and until told to halt.
     async fn end(mut self, stage: Stage) {
         let limit = self.goal.table.config().timeouts.drain;
+        // They are HAProxy's alone to close, or another program's.
+        self.inputs.sockets = (Arc::default(), 0);
+        let scrape = stage.workers().map(|workers| workers.last_scrape(&self.goal.table));
+        let ledger = Arc::clone(&self.figures.ledger);
         tokio::select! {
             () = stage.end(limit) => {}
+            () = keep_counting(scrape, &ledger) => {}
             _ = self.inputs.phase.wait_for(|phase| *phase == Phase::Halt) => {}
         }
+    }
+}
+
+/// Asks workers that drain for their figures, every second. Never ends.
+async fn keep_counting(scrape: Option<Scrape>, ledger: &Ledger) {
+    let Some(scrape) = scrape else { return pending().await };
+    loop {
+        tokio::select! {
+            () = ledger.wanted() => {}
+            () = sleep(LAST_SCRAPES) => {}
+        }
+        scrape.run(ledger).await;
     }
 }
 

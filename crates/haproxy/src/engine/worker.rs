@@ -57,7 +57,16 @@ impl Workers {
         let services = ServiceLookup::of(table, &self.current.running);
         let current = (self.current.pid, self.current.runtime.clone(), services);
         let old = self.old.iter().map(|old| (old.pid, old.services.clone())).collect();
-        Scrape { master: self.current.master.clone(), current, old }
+        Scrape { master: self.current.master.clone(), current, old, drains: false }
+    }
+
+    /// Every worker once they drain: the current one too answers through its master only.
+    pub(super) fn last_scrape(&self, table: &Arc<Table>) -> Scrape {
+        let mut scrape = self.scrape(table);
+        let (pid, _, services) = scrape.current.clone();
+        scrape.old.push((pid, services));
+        scrape.drains = true;
+        scrape
     }
 
     /// What the next worker takes over.

@@ -87,7 +87,8 @@ backend b
 
     pub(crate) fn start_with(&mut self, program: &Program) -> Process {
         let (config, (master, pid_file)) = (self.folder.config(), self.folder.master());
-        let launch = Launch { program, config: &config, master: &master, pid_file: &pid_file, sockets: &self.sockets };
+        let (sockets, former) = (&self.sockets, None);
+        let launch = Launch { program, config: &config, master: &master, pid_file: &pid_file, sockets, former };
         Process::start(&launch).expect("started")
     }
 

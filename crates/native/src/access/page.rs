@@ -1,7 +1,7 @@
 //! A worker's unwritten lines and spans: passed on when there are many, or with the next tick of the clock. Never waits.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pointsman_engine::access::LogQueue;
 use pointsman_engine::spans::{Span, SpanQueue};
@@ -129,6 +129,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) fault: Option<Fault>,
     pub(crate) open: Open,
     pub(crate) live: Option<&'a ServiceLive>,
+    /// How long it took, if the latencies of its service count it.
+    pub(crate) took: Option<Duration>,
 }
 
 impl Access {
@@ -203,7 +205,7 @@ impl Access {
 
     /// Writes the line of a request that ended into the page, if it is to be logged.
     pub(crate) fn log(&self, noted: &Noted, peer: &Peer, ended: Ended<'_>, draw: impl FnOnce() -> f64) {
-        let Ended { kind, service, instance, status, fault, open, live } = ended;
+        let Ended { kind, service, instance, status, fault, open, live, took } = ended;
         let entry = LogEntry::of(noted, kind, peer.other_end(), fault);
         let open = Open { queue: entry.open.queue, ..open };
         let (client, tls) = (peer.client, peer.tls());
@@ -212,7 +214,7 @@ impl Access {
         let letters = if is_local { *b"LR" } else { entry.letters };
         let entry = LogEntry { client, tls, service, instance, status, open, letters, ..entry };
         if let (Some(tracer), Some(trace)) = (&self.tracer, &noted.trace) {
-            tracer.spans.borrow_mut().extend(spans::of(&entry, trace, tracer.user_agent, live));
+            tracer.spans.borrow_mut().extend(spans::of(&entry, trace, (tracer.user_agent, took), live));
             tracer.pass_on(MANY_SPANS);
         }
         let is_wanted = fault.is_some() || noted.severed.get().is_some() || self.sample >= 1.0 || draw() < self.sample;

@@ -68,9 +68,10 @@ impl TraceParent {
 pub(crate) fn rename_span(head: &mut [u8], span: u64) {
     let start = [b"\n", TRACE_PARENT.as_bytes(), b": "].concat();
     let Some(at) = head.windows(start.len()).rposition(|own| own == start) else { return };
-    let place = at + start.len() + BEFORE_SPAN;
-    if let Some(digits) = head.get_mut(place..place + SPAN_DIGITS) {
-        digits.copy_from_slice(format!("{span:016x}").as_bytes());
+    let Some(value) = head.get_mut(at + start.len()..at + start.len() + LENGTH) else { return };
+    // The server of `forward_auth` may have said another.
+    if TraceParent::parse(value).is_some() {
+        value[BEFORE_SPAN..BEFORE_SPAN + SPAN_DIGITS].copy_from_slice(format!("{span:016x}").as_bytes());
     }
 }
 
@@ -138,5 +139,10 @@ mod tests {
         let mut head = head_with(parent);
         rename_span(&mut head, 0xabc);
         assert_eq!(head, head_with(TraceParent { span: 0xabc, ..parent }));
+        // Whatever else is there stays.
+        let other = b"GET / HTTP/1.1\r\ntraceparent: x\r\nX-Later: 1234567890123456789012345678901234567890\r\n\r\n";
+        let mut head = other.to_vec();
+        rename_span(&mut head, 0xabc);
+        assert_eq!(head, other);
     }
 }

@@ -2,6 +2,7 @@
 //! attempt at an instance. Sends nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_engine::spans::{Span, SpanKind, SpanValue};
 use pointsman_table::{Target, host_name};
@@ -35,13 +36,18 @@ impl Attributes {
     }
 }
 
-/// The spans of a request. `live`: its service.
+/// The spans of a request. `took`: how long it took, if the latencies of its service count it; `live`: its service.
 #[cold]
-pub(super) fn of(entry: &LogEntry<'_>, trace: &Trace, user_agent: usize, live: Option<&ServiceLive>) -> Vec<Span> {
+pub(super) fn of(
+    entry: &LogEntry<'_>,
+    trace: &Trace,
+    (user_agent, took): (usize, Option<Duration>),
+    live: Option<&ServiceLive>,
+) -> Vec<Span> {
     trace.ended(entry.fault);
     let attempts = trace.attempts.take();
     let mut spans = Vec::with_capacity(1 + attempts.len());
-    spans.push(server(entry, trace, user_agent));
+    spans.push(Span { took, ..server(entry, trace, user_agent) });
     spans.extend(attempts.iter().enumerate().map(|(before, attempt)| client((entry, trace), live, before, attempt)));
     spans
 }
@@ -97,6 +103,7 @@ fn server(entry: &LogEntry<'_>, trace: &Trace, user_agent: usize) -> Span {
         end: trace.date(now()),
         attributes: attributes.0,
         failed,
+        took: None,
     }
 }
 
@@ -145,6 +152,7 @@ fn client(
         end: trace.date(attempt.ended.unwrap_or_else(now)),
         attributes: attributes.0,
         failed,
+        took: None,
     }
 }
 

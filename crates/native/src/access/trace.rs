@@ -21,6 +21,9 @@ const MOST_ATTEMPTS: usize = 32;
 pub(crate) enum Course {
     /// It goes on as the client says; nothing of it is recorded.
     Passed(Option<TraceParent>),
+    /// It goes on as an untrusted client says, without its flag that it is recorded: nothing of it is, and nobody behind us is to
+    /// record whatever anybody asks for.
+    Cleared(TraceParent),
     /// It begins here, and nothing of it is recorded.
     Made(TraceParent),
     /// It is recorded.
@@ -28,11 +31,20 @@ pub(crate) enum Course {
 }
 
 impl Course {
+    /// What those behind us are told instead of what the client said; `None`: that.
+    pub(crate) fn told(&self) -> Option<TraceParent> {
+        match self {
+            Self::Passed(_) => None,
+            Self::Cleared(own) | Self::Made(own) => Some(*own),
+            Self::Sampled(trace) => Some(trace.own),
+        }
+    }
+
     /// The id of the trace; 0: there is none.
     pub(super) fn id(&self) -> u128 {
         match self {
             Self::Passed(parent) => parent.map_or(0, |parent| parent.trace),
-            Self::Made(own) => own.trace,
+            Self::Cleared(own) | Self::Made(own) => own.trace,
             Self::Sampled(trace) => trace.own.trace,
         }
     }
@@ -88,6 +100,7 @@ pub(super) fn course(
             let own = TraceParent { span: fastrand::u64(1..), sampled, ..parent };
             Course::Sampled(Box::new(Trace::new((own, parent.span), trace_state(head), began)))
         }
+        Some(parent) if parent.sampled => Course::Cleared(TraceParent { sampled, ..parent }),
         Some(parent) => Course::Passed(Some(parent)),
         None => {
             let own = TraceParent { trace: fastrand::u128(1..), span: fastrand::u64(1..), sampled };

@@ -36,6 +36,8 @@ pub(crate) enum Decision {
     Forward(Box<Plan>),
     /// We answer it with the health page.
     Health,
+    /// An authority asks for the answer to its challenge, and gets this.
+    Challenge(Box<str>),
     /// We answer it with the status of this fault.
     Refuse(Fault),
     /// We answer it with a fault and what is known about it.
@@ -59,12 +61,22 @@ impl Decision {
         matches!(self, Self::Gated(gated) if gated.gate.asks())
     }
 
+    /// The head of the question whether a request may go on.
+    pub(crate) fn question_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Gated(gated) => gated.gate.question_mut(),
+            Self::Forward(_) | Self::Health | Self::Challenge(_) | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => {
+                None
+            }
+        }
+    }
+
     /// The plan of a request that may go to an instance.
     pub(crate) fn plan_mut(&mut self) -> Option<&mut Plan> {
         match self {
             Self::Forward(plan) => Some(plan),
             Self::Gated(gated) => gated.then.plan_mut(),
-            Self::Health | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => None,
+            Self::Health | Self::Challenge(_) | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => None,
         }
     }
 }
@@ -266,6 +278,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;
     }
+    if let Some(answer) = view.table.answer(&head.target) {
+        return Decision::Challenge(answer.into());
+    }
     if head.hops >= MOST_HOPS {
         return Decision::Refuse(Fault::Loop);
     }
@@ -305,7 +320,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let (edits, gate) = approved.map_or((None, None), |approved| approved.apply(&mut held));
     let decision = Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
-        open_for: open_for(&live, head, peer),
+        open_for: open_for(&live, head.host, peer),
         live,
         sticky,
         repeatable: head.repeatable(),

@@ -26,6 +26,11 @@ impl Gate {
     pub(crate) fn asks(&self) -> bool {
         self.question.is_some()
     }
+
+    /// The head of the question.
+    pub(super) fn question_mut(&mut self) -> Option<&mut Vec<u8>> {
+        self.question.as_mut().map(|question| &mut question.head)
+    }
 }
 
 /// The question whether a request may go on: `forward_auth`.
@@ -49,11 +54,13 @@ impl Question {
         peer: &Peer,
     ) -> Self {
         let asked = view.table.asked(&asker.service).and_then(|index| worker.service(view, index));
-        let towards = asked.as_deref().map(|live| (key(&live.service.balance, head, peer), open_for(live, head, peer)));
+        let host = auth.host.as_deref();
+        let open_for = |live| open_for(live, host.unwrap_or(head.host), peer);
+        let towards = asked.as_deref().map(|live| (key(&live.service.balance, head, peer), open_for(live)));
         let (client, arrived, trust) = (&*peer.text, &peer.arrived, peer.trust);
         let forward = Forward { strip: 0, client, arrived, trust, websocket_key: String::new, cookie: None };
         let mut text = Vec::new();
-        head.write_question(&forward, &auth.path, auth.host.as_deref(), &mut text);
+        head.write_question(&forward, &auth.path, host, &mut text);
         Self { asker: Rc::clone(asker), asked, towards: towards.unwrap_or_default(), head: text }
     }
 }

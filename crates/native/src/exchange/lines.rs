@@ -2,6 +2,7 @@
 //! Only called for faults, so that a request that is served pays nothing. Decides nothing.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use pointsman_wire::RequestHead;
 use tracing::{info, warn};
@@ -40,13 +41,12 @@ pub(crate) fn unserved(cx: &Cx<'_>, (live, held): (&ServiceLive, &[u8]), fault: 
     }
 }
 
-/// Logs a request about which the server of `forward_auth` did not say anything. `cause`: why not.
+/// Logs a request about which the server of `forward_auth` did not say anything, and why not.
 #[cold]
-pub(crate) fn unasked(cx: &Cx<'_>, (live, held): (&ServiceLive, &[u8]), fault: Fault, cause: Option<Fault>) {
+pub(crate) fn unasked(cx: &Cx<'_>, (live, held): (&ServiceLive, &[u8]), fault: Fault, why: &dyn Display) {
     if live.lines().is_due(cx.deadline.now()) {
         let named = host_and_target(held).map(|(host, target)| asked(&host, &target));
         let (asked, service) = (named.unwrap_or_else(|| "a request".to_owned()), &live.service.name);
-        let why = cause.map_or_else(|| "the answer is too large".to_owned(), |cause| cause.to_string());
         warn!("{}: {asked} of service {service} from {}: {fault}: {why}", fault.facts().name, cx.peer.client);
     }
 }

@@ -65,7 +65,7 @@ impl Copies {
         let to: Vec<_> = lives
             .map(|live| Receiver {
                 key: key(&live.service.balance, head, peer),
-                open_for: open_for(&live, head, peer),
+                open_for: open_for(&live, head.host, peer),
                 live,
             })
             .collect();

@@ -164,6 +164,9 @@ pub(crate) fn exchange(
                 cx.record.noted = None;
                 say(&mut cx, &mut downstream, Said::of(200, Some("ok\n")), whole).await
             }
+            Decision::Challenge(answer) => {
+                Box::pin(say(&mut cx, &mut downstream, Said::of(200, Some(&answer)), whole)).await
+            }
             Decision::Reply(reply) => {
                 let LocalReply { live, status, location, edits } = *reply;
                 (cx.record.service, cx.edits) = (Some(live), edits);

@@ -113,7 +113,7 @@ async fn ask(
 ) -> Result<(), Held> {
     let Question { asker, asked, towards, head } = question;
     let heard = match asked {
-        None => Err((Fault::AuthUnreachable, Some(Fault::NoInstance))),
+        None => Err((Fault::AuthUnreachable, Unsaid::Fault(Fault::NoInstance))),
         Some(asked) => {
             let length = head.len();
             let decision = Decision::Forward(Box::new(Plan::plain(asked, towards, head, length)));
@@ -125,20 +125,35 @@ async fn ask(
         (Err((left @ (Fault::ClientGone | Fault::GaveWay), _)), _) => Err(Held::Left(left)),
         (Ok(heard), Some(auth)) if (200..300).contains(&heard.status) => match take_over(&heard, auth, plan) {
             Some(()) => Ok(()),
-            None => Err(failed(cx, (Fault::AuthBadAnswer, None), plan)),
+            None => Err(failed(cx, (Fault::AuthBadAnswer, Unsaid::Unreadable), plan)),
         },
+        // Nobody asked whether something had changed. A cache in front would serve what it keeps, as if the request had gone on.
+        (Ok(heard), _) if heard.status == 304 => Err(failed(cx, (Fault::AuthBadAnswer, Unsaid::NotModified), plan)),
         (Ok(heard), _) => Err(Held::Refused(Box::new(heard))),
         (Err(fault), _) => Err(failed(cx, fault, plan)),
     }
 }
 
-/// The answer to a question, whole; else the fault, and the one that it comes from.
+/// Why nobody said whether a request goes on.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Unsaid {
+    #[error("{0}")]
+    Fault(Fault),
+    #[error("the answer is too large")]
+    TooLarge,
+    #[error("the answer cannot be read")]
+    Unreadable,
+    #[error("it answered 304 to a question without conditions")]
+    NotModified,
+}
+
+/// The answer to a question, whole; else the fault, and why.
 async fn inquire(
     cx: &Cx<'_>,
     downstream: &Downstream<'_>,
     request: Request,
     serve: Serve,
-) -> Result<Heard, (Fault, Option<Fault>)> {
+) -> Result<Heard, (Fault, Unsaid)> {
     let inquiry = Inquiry::new(downstream.socket());
     let (deadline, logins, announced) = (cx.worker.timers.deadline(), Logins::default(), Announced::default());
     let own = Cx {
@@ -161,23 +176,23 @@ async fn inquire(
     };
     let heard = inquiry.into_heard();
     match (in_time, heard.fault) {
-        _ if heard.is_too_large => Err((Fault::AuthBadAnswer, None)),
-        (Err(_), _) => Err((Fault::AuthUnreachable, Some(Fault::RequestTimeout))),
-        (Ok(()), Some(left @ (Fault::ClientGone | Fault::GaveWay))) => Err((left, None)),
+        _ if heard.is_too_large => Err((Fault::AuthBadAnswer, Unsaid::TooLarge)),
+        (Err(_), _) => Err((Fault::AuthUnreachable, Unsaid::Fault(Fault::RequestTimeout))),
+        (Ok(()), Some(left @ (Fault::ClientGone | Fault::GaveWay))) => Err((left, Unsaid::Fault(left))),
         (Ok(()), Some(fault @ (Fault::BadResponse(_) | Fault::BadResponseBody | Fault::UnaskedSwitch))) => {
-            Err((Fault::AuthBadAnswer, Some(fault)))
+            Err((Fault::AuthBadAnswer, Unsaid::Fault(fault)))
         }
-        (Ok(()), Some(fault)) => Err((Fault::AuthUnreachable, Some(fault))),
+        (Ok(()), Some(fault)) => Err((Fault::AuthUnreachable, Unsaid::Fault(fault))),
         (Ok(()), None) if heard.is_whole => Ok(heard),
         // It broke off in the middle.
-        (Ok(()), None) => Err((Fault::AuthBadAnswer, Some(Fault::BadResponseBody))),
+        (Ok(()), None) => Err((Fault::AuthBadAnswer, Unsaid::Fault(Fault::BadResponseBody))),
     }
 }
 
 /// A request about which nobody could say anything: it does not go on.
 #[cold]
-fn failed(cx: &Cx<'_>, (fault, cause): (Fault, Option<Fault>), plan: &mut Plan) -> Held {
-    lines::unasked(cx, (&plan.live, &plan.held), fault, cause);
+fn failed(cx: &Cx<'_>, (fault, why): (Fault, Unsaid), plan: &mut Plan) -> Held {
+    lines::unasked(cx, (&plan.live, &plan.held), fault, &why);
     let edits = plan.edits.take();
     Held::Turned(Turned::of_held((&plan.live, &plan.held, edits), fault, &cx.globals.config, cx.peer))
 }

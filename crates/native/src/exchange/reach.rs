@@ -20,11 +20,11 @@ pub(super) fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
     peer.is_secure || (peer.trust == Trust::Full && says_so())
 }
 
-/// What a new connection to the service is set up with besides the keys.
-pub(super) fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Rc<OpenFor>> {
+/// What a new connection to the service is set up with besides the keys. `host`: what it is asked for.
+pub(super) fn open_for(live: &ServiceLive, host: &str, peer: &Peer) -> Option<Rc<OpenFor>> {
     let is_proxied = live.service.send_proxy().is_some();
     (is_proxied || live.is_of_hosts).then(|| {
-        let host = live.is_of_hosts.then(|| host_name(head.host).into());
+        let host = live.is_of_hosts.then(|| host_name(host).into());
         Rc::new(OpenFor { host, addresses: if is_proxied { peer.addresses() } else { None } })
     })
 }

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{Cookie, CookieFlag, CookieMode};
-use pointsman_wire::{HeaderEdits, RequestHead, ResponseHead};
+use pointsman_wire::{HeaderEdits, RequestHead, ResponseHead, quoted_list};
 
 use super::reach::{cookie_pairs, cookie_value};
 use crate::pool::view::{InstanceLive, ServiceLive};
@@ -287,10 +287,10 @@ fn rewritten(cookie: &Cookie, line: &[u8], value: Option<&str>, stuck: bool) -> 
 /// Whether no shared cache keeps the answer anyway.
 fn is_private(head: &ResponseHead<'_, '_>) -> bool {
     let lines = head.fields().filter(|header| header.name.eq_ignore_ascii_case("cache-control"));
-    let mut words = lines.flat_map(|line| line.value.split(|byte| *byte == b','));
+    let mut words = lines.flat_map(|line| quoted_list(line.value));
     let is_one =
         |word: &[u8]| [&b"private"[..], b"no-store", b"no-cache"].iter().any(|one| word.eq_ignore_ascii_case(one));
-    words.any(|word| is_one(word.trim_ascii()))
+    words.any(is_one)
 }
 
 #[cfg(test)]

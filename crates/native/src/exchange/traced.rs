@@ -23,9 +23,13 @@ pub(crate) fn note(
     decision: &mut Decision,
 ) -> Option<Box<Noted>> {
     let mut course = access.course((head, peer), began, || worker.home.with_rng(fastrand::Rng::f64));
+    if let (Some(own), Some(question)) = (course.told(), decision.question_mut()) {
+        edits(head, own).apply(question);
+    }
     if let Some(plan) = decision.plan_mut() {
         match &mut course {
             Course::Passed(_) => {}
+            Course::Cleared(own) => drop(replace(plan, head, *own)),
             Course::Made(own) => begin(plan, head, *own),
             Course::Sampled(trace) => trace.sent = Some(replace(plan, head, trace.own)),
         }
@@ -51,17 +55,22 @@ fn adds_headers(plan: &Plan) -> bool {
 /// Names a trace instead of what is there. Returns the path that the instance is sent.
 #[cold]
 fn replace(plan: &mut Plan, head: &RequestHead<'_, '_>, own: TraceParent) -> Box<str> {
+    let edits = edits(head, own);
+    plan.change_head(|held| edits.apply(held));
+    let target = plan.parts().0.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    String::from_utf8_lossy(path).into()
+}
+
+/// What names a trace in a head, instead of what is there.
+fn edits(head: &RequestHead<'_, '_>, own: TraceParent) -> RequestEdits {
     let mut headers = HeaderEdits::default();
     headers.replace(TRACE_PARENT, &own.text());
     if TraceParent::of(head).is_none() {
         // Notes about a trace that is not known (W3C Trace Context §4.3).
         headers.leave_out(TRACE_STATE);
     }
-    let edits = RequestEdits { headers, ..RequestEdits::default() };
-    plan.change_head(|held| edits.apply(held));
-    let target = plan.parts().0.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    String::from_utf8_lossy(path).into()
+    RequestEdits { headers, ..RequestEdits::default() }
 }
 
 /// An instance was checked out: the head then has the id of this attempt's span.

@@ -118,7 +118,8 @@ fn reason(error: &Error, expected: &str) -> String {
         Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => "its certificate is not valid yet".into(),
         // The second: an authority of the same name.
         Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
-            "its certificate is of no authority in tls_ca".into()
+            // Of a URL in `forward_auth`, that is `forward_auth_ca`.
+            "its certificate is of no authority that is trusted; see tls_ca or forward_auth_ca".into()
         }
         Error::InvalidCertificate(error) if is_wrong_name(error) => format!("its certificate is not for {expected}"),
         Error::InvalidCertificate(error) => format!("its certificate is refused: {error}"),

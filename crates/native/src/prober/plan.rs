@@ -149,7 +149,7 @@ fn greet(
             shared.health.forget_checks();
         }
         Some(_) => {}
-        None if registry.epoch().elapsed() < REMEMBERED && registry.was_down(service, instance) => {
+        None if registry.age() < REMEMBERED && registry.was_down(service, instance) => {
             let said = "found it down before Pointsman was started".into();
             shared.health.begin_down(elapsed(registry), said);
             registry.count_check_flip();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_engine::live::{InstancePath, Registry, Snapshot, Sums, Working};
+use pointsman_engine::live::{CarriedCounts, Earlier, InstancePath, Registry, Snapshot, Sums, Working};
 use pointsman_haproxy::ledger::{Facts, Ledger};
 use pointsman_table::Protocol;
 
@@ -40,11 +40,29 @@ impl Figures {
     pub async fn sums(&self) -> [Sums; 2] {
         match self {
             Self::Native(registry) => registry.sums(),
-            Self::Haproxy(_) => {
-                let snapshot = self.snapshot().await;
-                [Protocol::Http, Protocol::Tcp].map(|protocol| Sums::of(&snapshot, protocol))
-            }
+            Self::Haproxy(_) => self.sums_of(&self.snapshot().await),
         }
+    }
+
+    /// The same, of the moment of this snapshot if the engine keeps no sums.
+    pub fn sums_of(&self, snapshot: &Snapshot) -> [Sums; 2] {
+        match self {
+            Self::Native(registry) => registry.sums(),
+            Self::Haproxy(_) => [Protocol::Http, Protocol::Tcp].map(|protocol| Sums::of(snapshot, protocol)),
+        }
+    }
+
+    /// The counts of the program before this one.
+    pub fn earlier(&self) -> &Earlier {
+        match self {
+            Self::Native(registry) => registry.earlier(),
+            Self::Haproxy(ledger) => ledger.earlier(),
+        }
+    }
+
+    /// The counts so far, for the program that takes over.
+    pub async fn carried(&self) -> CarriedCounts {
+        CarriedCounts::of(&self.snapshot().await, self.sums().await)
     }
 
     /// How many seconds there are between two points of the graphs: HAProxy is asked for its figures, all of them.
@@ -60,7 +78,7 @@ impl Figures {
         match self {
             Self::Native(registry) => Some(Survey { working: registry.working(), apart: registry.apart() }),
             Self::Haproxy(ledger) => ledger.fresh().await.then(|| {
-                let snapshot = ledger.snapshot();
+                let snapshot = ledger.own_snapshot();
                 Survey { working: snapshot.working(), apart: snapshot.apart() }
             }),
         }

@@ -18,8 +18,10 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::seats::{Seat, Seats};
+use crate::tenure::Tenure;
+use pointsman_engine::inherited::{Inherited, ListenerRole};
 use pointsman_engine::seldom::Seldom;
-use pointsman_engine::sockets::{Claim, hint, listen};
+use pointsman_engine::sockets::{Claim, hint};
 
 /// Maximum concurrent connections; a further one replaces the one that has been silent longest.
 const MOST: usize = 64;
@@ -43,17 +45,29 @@ const HEAD_BYTES: usize = 16 * 1024;
 ///
 /// # Errors
 /// The address cannot be bound. The error names the setting and the remedy.
-pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub fn bind(address: SocketAddr, inherited: &Inherited) -> anyhow::Result<TcpListener> {
     let refused = |error: std::io::Error| {
         let advice = format!("--admin {address}: {}. --admin off serves without the pages", hint(address, &error));
         anyhow::Error::new(error).context(advice)
     };
-    let socket = listen(address, 1, Claim::Alone).map_err(refused)?.pop().expect("one was asked for");
+    let opened = inherited.open(address, ListenerRole::Admin, 1, Claim::Alone).map_err(refused)?;
+    // More come only from a program that had more, and none has.
+    let socket = opened.into_iter().next().expect("one was asked for");
     TcpListener::from_std(socket).map_err(refused)
 }
 
-/// Serves the pages until dropped.
-pub async fn serve(listener: TcpListener, router: Router) {
+/// Serves the pages in this program's turn, until dropped. At the turn's end connections are ended, each after its answer,
+/// so that clients go to the next program.
+pub async fn serve(listener: TcpListener, router: Router, mut tenure: Tenure) {
+    tenure.begins().await;
+    let heir = tenure.clone();
+    tokio::select! {
+        () = accept_all(listener, router, heir) => {}
+        _ = tenure.ends() => {}
+    }
+}
+
+async fn accept_all(listener: TcpListener, router: Router, tenure: Tenure) {
     let seats = Seats::new(MOST);
     let (unaccepted, start) = (Seldom::new(UNACCEPTED), Instant::now());
     for turn in (1..=IN_A_ROW).cycle() {
@@ -61,7 +75,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
             Ok((stream, _)) => {
                 // It works with any other size, too.
                 let _ = SockRef::from(&stream).set_send_buffer_size(UNREAD);
-                tokio::spawn(converse(stream, router.clone(), seats.take()));
+                tokio::spawn(converse(stream, router.clone(), seats.take(), tenure.clone()));
                 if turn == IN_A_ROW {
                     // A client that has sent a request is answered before a flood of connections can take its place.
                     yield_now().await;
@@ -89,7 +103,7 @@ async fn overdue(seat: &Seat) {
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, seat: Seat) {
+async fn converse(stream: TcpStream, router: Router, seat: Seat, mut tenure: Tenure) {
     let (seat, pages) = (Arc::new(seat), TowerToHyperService::new(router));
     let answering = Arc::clone(&seat);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -107,8 +121,17 @@ async fn converse(stream: TcpStream, router: Router, seat: Seat) {
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let conversation = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = tenure.ends() => connection.as_mut().graceful_shutdown(),
+        }
+        // Its messages have no end.
+        if seat.is_streaming() { Ok(()) } else { connection.await }
+    };
     tokio::select! {
-        ended = connection => match ended {
+        ended = conversation => match ended {
             Ok(()) => {}
             Err(error) => debug!("admin: {error}"),
         },

@@ -1,7 +1,8 @@
-//! Prometheus' text format 0.0.4, written from a snapshot. Labels come from the keys, never from a request, so the keys
-//! limit the number of series, and `roster` limits it further. An instance's counters appear after its first use.
+//! Prometheus' text format 0.0.4, or OpenMetrics with exemplars, written from a snapshot. Labels come from the keys, never
+//! from a request, so the keys limit the number of series, and `roster` limits it further. An instance's counters appear after its first use.
 
 mod families;
+mod open;
 mod roster;
 
 use std::collections::{HashMap, HashSet};
@@ -12,6 +13,7 @@ use pointsman_native::share_in_effect;
 use pointsman_table::{ProblemKind, Protocol, Service, shown_lines};
 
 use self::families::*;
+pub use self::open::{OPEN_TYPE, wants_open};
 use self::roster::MOST_LISTED;
 pub use self::roster::{MetricNames, Named};
 use super::view::protocol_word;
@@ -19,6 +21,7 @@ use crate::control::Status;
 use crate::logging::access::RequestsView;
 use crate::sys;
 use pointsman_engine::access::DROP_REASONS;
+use pointsman_engine::exemplars::Exemplars;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot, Totals};
 use pointsman_engine::spans::SPAN_DROPS;
 use pointsman_haproxy::ledger::Facts;
@@ -74,10 +77,15 @@ fn resident_bytes(status: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The whole page; `haproxy` adds the HAProxy engine's metrics.
-pub fn render(status: &Status, named: &Named, process: &Process, haproxy: Option<&Facts>) -> String {
+/// The whole page; `haproxy` adds the HAProxy engine's metrics. `exemplars`: OpenMetrics, with these.
+pub fn render(
+    (status, named): (&Status, &Named),
+    process: &Process,
+    haproxy: Option<&Facts>,
+    exemplars: Option<&Exemplars>,
+) -> String {
     let snapshot = &named.snapshot;
-    let mut page = Page::default();
+    let mut page = Page { text: String::new(), exemplars };
     page.traffic(&snapshot.services);
     page.instances_up(status, named);
     page.weights(status, named);
@@ -91,21 +99,27 @@ pub fn render(status: &Status, named: &Named, process: &Process, haproxy: Option
     page.single(&STATUS_KEPT, u8::from(status.kept));
     haproxy.into_iter().for_each(|facts| page.haproxy(facts));
     page.process(process);
+    if exemplars.is_some() {
+        page.text.push_str(open::END);
+    }
     page.text
 }
 
 /// The page under construction.
-#[derive(Default)]
-struct Page {
+struct Page<'e> {
     text: String,
+    /// The page is OpenMetrics, with these; `None`: text.
+    exemplars: Option<&'e Exemplars>,
 }
 
 type Labels<'a> = [(&'a str, &'a str)];
 type OfTotals = fn(&Totals) -> u64;
 
-impl Page {
+impl Page<'_> {
     fn family(&mut self, family: &Family) {
         let Family { name, kind, help } = family;
+        // A counter of OpenMetrics is named without the end of its samples' names.
+        let name = name.strip_suffix("_total").filter(|_| self.exemplars.is_some()).unwrap_or(name);
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
 
@@ -339,10 +353,19 @@ impl Page {
             let sample = |page: &mut Self, suffix: &str, extra: &Labels<'_>, value: &dyn Display| {
                 page.sample(&format!("{}{suffix}", DURATION.name), &[&[protocol, name], extra].concat(), value);
             };
+            let of_service = self.exemplars.filter(|_| service.protocol == Protocol::Http);
+            let told = of_service.map(|all| all.of(&service.service)).unwrap_or_default();
+            let mut told = told.iter().map(|one| one.as_ref().map(open::shown).unwrap_or_default());
+            let mut bucket = |page: &mut Self, bound: &str, count: u64| {
+                let told = told.next().unwrap_or_default();
+                sample(page, "_bucket", &[("le", bound)], &format_args!("{count}{told}"));
+            };
             for (bound, count) in service.latency.buckets.iter().filter(|(bound, _)| bound.is_finite()) {
-                sample(self, "_bucket", &[("le", &bound.to_string())], count);
+                // OpenMetrics has `1.0`.
+                let bound = if self.exemplars.is_some() { format!("{bound:?}") } else { bound.to_string() };
+                bucket(self, &bound, *count);
             }
-            sample(self, "_bucket", &[("le", "+Inf")], &service.latency.count);
+            bucket(self, "+Inf", service.latency.count);
             sample(self, "_sum", &[], &service.latency.sum);
             sample(self, "_count", &[], &service.latency.count);
         }
@@ -525,6 +548,7 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Engine,
     ProblemKind::TwoApis,
     ProblemKind::ExpiresSoon,
+    ProblemKind::NoCertificate,
     ProblemKind::NotValid,
     ProblemKind::State,
     ProblemKind::Held,

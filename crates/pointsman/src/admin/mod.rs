@@ -11,7 +11,7 @@ mod page;
 pub mod pick;
 pub mod query;
 mod reason;
-mod seats;
+pub(crate) mod seats;
 pub mod source;
 pub mod url;
 pub mod view;
@@ -27,7 +27,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use pointsman_table::shown;
+use pointsman_table::{Protocol, shown};
 use tokio::sync::watch;
 
 pub use figures::{Figures, Survey};
@@ -44,7 +44,7 @@ use query::ExplainQuery;
 use seats::Seat;
 use serde::{Deserialize, Serialize};
 use source::{SnapshotView, SourceView};
-use view::{ExplainView, ProblemView, ServiceView, TableView, protocol_of};
+use view::{ExplainView, ProblemView, ServiceView, TableView};
 
 /// The data behind the pages.
 #[derive(Clone, Debug)]
@@ -110,14 +110,16 @@ const PAGES: &[(&str, &str)] = &[
     ("/api/history", "what all services did in the last hour and day, JSON"),
     ("/api/live", "what changes, once a second: server-sent events, JSON"),
     ("/api/requests?from=0", "the last requests, if they are kept, JSON"),
+    ("/haproxy?stats;csv", "HAProxy's statistics, CSV; also ;json and ;typed"),
     ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
 
 /// The answer to a question for requests that nobody keeps.
-const NONE_KEPT: &str = "no requests are kept; start the balancer with --recent-requests 1000, and the native engine\n";
+const NONE_KEPT: &str =
+    "no requests are kept; start the balancer with --recent-requests 10000, and the native engine\n";
 
-/// The pages. All are GET only.
-pub fn router(pages: Pages) -> Router {
+/// The pages, and more of other makers. All are GET only.
+pub fn router(pages: Pages, more: Router) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/page/{name}", get(page::asset))
@@ -133,9 +135,10 @@ pub fn router(pages: Pages) -> Router {
         .route("/api/live", get(live_messages))
         .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
+        .with_state(pages.clone())
+        .merge(more)
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
-        .layer(from_fn_with_state(pages.hosts.clone(), hosts::guard))
-        .with_state(pages)
+        .layer(from_fn_with_state(pages.hosts, hosts::guard))
 }
 
 /// The page for people; the list of pages for programs, which do not ask for HTML.
@@ -165,14 +168,18 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     }
 }
 
-async fn show_metrics(State(pages): State<Pages>) -> Response {
+async fn show_metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let snapshot = pages.figures.snapshot().await;
     let lost = metrics::Lost::of(pages.log.count(), &pages.requests);
     let (process, haproxy) = (metrics::Process::read(pages.started, lost, pages.hub.pages()), pages.figures.haproxy());
     let status = pages.status.borrow();
     let named = pages.roster.choose(snapshot, status.table.as_deref(), Instant::now());
-    let text = metrics::render(&status, &named, &process, haproxy.as_ref());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    let wants_open = accepted.any(|accept| metrics::wants_open(accept.as_bytes()));
+    let exemplars = pages.requests.exemplars.as_deref().filter(|_| wants_open);
+    let kind = if exemplars.is_some() { metrics::OPEN_TYPE } else { "text/plain; version=0.0.4; charset=utf-8" };
+    let text = metrics::render((&status, &named), &process, haproxy.as_ref(), exemplars);
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn table(State(pages): State<Pages>) -> Response {
@@ -222,13 +229,26 @@ async fn history(State(pages): State<Pages>) -> Response {
 
 #[derive(Deserialize)]
 struct AskedService {
-    #[serde(default = "http")]
-    protocol: String,
+    #[serde(default)]
+    protocol: AskedProtocol,
     name: String,
 }
 
-fn http() -> String {
-    "http".to_owned()
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AskedProtocol {
+    #[default]
+    Http,
+    Tcp,
+}
+
+impl From<AskedProtocol> for Protocol {
+    fn from(asked: AskedProtocol) -> Self {
+        match asked {
+            AskedProtocol::Http => Self::Http,
+            AskedProtocol::Tcp => Self::Tcp,
+        }
+    }
 }
 
 /// `/api/service`.
@@ -242,14 +262,15 @@ struct OneService {
 /// `/api/service`: one service of `/api/table`.
 async fn one_service(State(pages): State<Pages>, asked: Result<Query<AskedService>, QueryRejection>) -> Response {
     let Ok(Query(AskedService { protocol, name })) = asked else {
-        let advice = "name the service: request /api/service?protocol=http&name=shop\n";
+        let advice = "name the service, and protocol=http or protocol=tcp: request \
+                      /api/service?protocol=http&name=shop\n";
         return (StatusCode::BAD_REQUEST, advice).into_response();
     };
     let latest = pages.hub.latest();
     let fresh = if latest.is_none() { Some(pages.figures.snapshot().await) } else { None };
     let status = pages.status.borrow();
     let Some(table) = &status.table else { return not_read_yet() };
-    let protocol = protocol_of(&protocol);
+    let protocol = protocol.into();
     let found = table.services().iter().find(|service| service.protocol == protocol && service.name.as_str() == name);
     let snapshot = latest.as_deref().map(|look| &look.snapshot).or(fresh.as_ref());
     match (found, snapshot) {

@@ -46,6 +46,12 @@ impl ExplainQuery {
     /// There is no URL, or a value is bad: says what is right.
     pub fn read(pairs: &[(String, String)]) -> Result<Self, String> {
         let (mut url, mut request) = (None, ExplainRequest::default());
+        for once in ["url", "method", "client"] {
+            if pairs.iter().filter(|(name, _)| name == once).count() > 1 {
+                let what = if once == "url" { "URL" } else { once };
+                return Err(format!("{once} is given twice; ask for one {what} at a time"));
+            }
+        }
         for (name, value) in pairs {
             match name.as_str() {
                 "url" => url = Some(value.parse()?),
@@ -128,7 +134,8 @@ mod tests {
         check("header", "a b: c", "is not a header");
         check("header", "a: b\r\nc: d", "is not a header");
         check("client", "shop.test", "is not an IP address");
-        check("url", "ftp://a", "is not a URL");
+        check("url", "/b", "ask for one URL at a time");
+        assert!(read(&[("url", "ftp://a")]).unwrap_err().contains("is not a URL"));
         assert!(read(&[("method", "GET")]).unwrap_err().contains("no URL"));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// A bounded number of places.
 #[derive(Clone, Debug)]
-pub(super) struct Seats {
+pub(crate) struct Seats {
     most: usize,
     shared: Arc<Taken>,
 }
@@ -35,12 +35,12 @@ struct Sitting {
 
 impl Seats {
     /// This many places.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, shared: Arc::default() }
     }
 
     /// A place for a new connection; another one leaves if all are taken.
-    pub(super) fn take(&self) -> Seat {
+    pub(crate) fn take(&self) -> Seat {
         if self.taken().len() >= self.most {
             self.dismiss();
         }
@@ -53,7 +53,7 @@ impl Seats {
 
     /// Dismisses the connection that has been without a request for longest; one that waits for our answer, or has an open
     /// page, only if all do. Returns whether there was one.
-    pub(super) fn dismiss(&self) -> bool {
+    pub(crate) fn dismiss(&self) -> bool {
         let mut taken = self.taken();
         let rank = |(_, place): &(&u64, &Arc<Sitting>)| {
             let is_used = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Taken {
 
 /// A connection's place, free again when dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     id: u64,
     place: Arc<Sitting>,
     shared: Arc<Taken>,
@@ -91,37 +91,37 @@ pub(super) struct Seat {
 
 impl Seat {
     /// Waits until the place is needed by another connection.
-    pub(super) async fn dismissed(&self) {
+    pub(crate) async fn dismissed(&self) {
         self.place.leave.notified().await;
     }
 
     /// Ends the connection: its client does not read.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.place.leave.notify_one();
     }
 
     /// It was heard of now.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         self.place.turn.store(self.shared.next(), Ordering::Relaxed);
     }
 
     /// An answer without end begins.
-    pub(super) fn begin_stream(&self) {
+    pub(crate) fn begin_stream(&self) {
         self.place.streaming.store(true, Ordering::Relaxed);
     }
 
     /// It ends.
-    pub(super) fn end_stream(&self) {
+    pub(crate) fn end_stream(&self) {
         self.place.streaming.store(false, Ordering::Relaxed);
     }
 
     /// Whether such an answer is being sent.
-    pub(super) fn is_streaming(&self) -> bool {
+    pub(crate) fn is_streaming(&self) -> bool {
         self.place.streaming.load(Ordering::Relaxed)
     }
 
     /// Runs `answer` for a request that has just arrived.
-    pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> T {
+    pub(crate) async fn answer<T>(&self, answer: impl Future<Output = T>) -> T {
         self.renew();
         self.place.answering.store(true, Ordering::Relaxed);
         let answer = answer.await;

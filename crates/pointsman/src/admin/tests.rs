@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::logging::access::RequestsView;
+use crate::tenure::Tenure;
 use pointsman_engine::Phase;
 use pointsman_engine::live::Registry;
 
@@ -28,7 +29,9 @@ async fn answer(status: Status, request: &str) -> String {
         timeline: Timeline::default(),
         hub: LiveHub::new(5),
     };
-    let server = tokio::spawn(serve(listener, router(pages)));
+    let (admitted, handed) = (watch::Sender::new(true), watch::Sender::new(None));
+    let tenure = Tenure::new(admitted.subscribe(), handed.subscribe());
+    let server = tokio::spawn(serve(listener, router(pages, Router::new()), tenure));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -380,7 +380,8 @@ fn bounds(service: &Service) -> BTreeMap<String, String> {
 }
 
 impl RuleView {
-    pub(super) fn new(service: &Service) -> Self {
+    /// The rule of a service.
+    pub fn new(service: &Service) -> Self {
         match &service.entry {
             Entry::Http(http) => Self::http(http),
             Entry::Tcp(tcp) => Self {

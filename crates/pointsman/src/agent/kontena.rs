@@ -138,8 +138,10 @@ fn settings(container: &Container, protocol: Protocol) -> BTreeMap<String, Strin
     set("virtual_path", path.or_else(|| hosts.is_none().then_some("/")));
     set("keep_virtual_path", variable("KONTENA_LB_KEEP_VIRTUAL_PATH"));
     // Empty means Kontena's own cookie, absent means no cookie.
-    set("cookie", container.env.get("KONTENA_LB_COOKIE").map(|value| value.trim()));
-    set("basic_auth_secrets", variable("KONTENA_LB_BASIC_AUTH_SECRETS"));
+    let even_empty = |name| container.env.get(name).map(|value| value.trim());
+    set("cookie", even_empty("KONTENA_LB_COOKIE"));
+    // Empty must not open the service, as it did not with Kontena's.
+    set("basic_auth_secrets", even_empty("KONTENA_LB_BASIC_AUTH_SECRETS"));
     set("health_check_uri", container.label(HEALTH_URI));
     settings
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_table::Protocol;
+use pointsman_table::{Protocol, counts_when_empty};
 
 use super::complaint::{Complaint, ComplaintKind};
 use super::container::Container;
@@ -43,8 +43,9 @@ fn group<'a>(container: &'a Container, complaints: &mut Vec<Complaint>) -> BTree
         match known::split(rest) {
             Some((handle, key)) if !handle.contains('.') => {
                 let label = (label.as_str(), value.trim());
-                // An empty value means not set, as in the store. But a cookie may be empty, and a flag needs no value.
-                if !label.1.is_empty() || matches!(key, "cookie" | "backup" | "tls" | "enable") {
+                // An empty value means not set, as in the store, and counts where it does there. A flag needs no value.
+                let is_flag = matches!(key, "backup" | "tls" | "enable");
+                if !label.1.is_empty() || is_flag || counts_when_empty(Protocol::Http, key) {
                     services.entry(handle).or_default().insert(key, label);
                 }
             }

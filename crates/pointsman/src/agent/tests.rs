@@ -342,6 +342,7 @@ fn kontena_http() {
          env:KONTENA_LB_BASIC_AUTH_SECRETS= ; io.kontena.health_check.port= ; env:KONTENA_LB_COOKIE=SESS prefix",
         &[
             "/kontena/haproxy/stack/lb/services/web/balance=roundrobin",
+            "/kontena/haproxy/stack/lb/services/web/basic_auth_secrets=",
             "/kontena/haproxy/stack/lb/services/web/cookie=SESS prefix",
             "/kontena/haproxy/stack/lb/services/web/virtual_path=/api",
             "/kontena/haproxy/stack/lb/services/web/upstreams/web-1=10.0.0.7:80",

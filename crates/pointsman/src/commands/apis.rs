@@ -14,8 +14,13 @@ use crate::control::Around;
 /// The pause after a failed attempt to remember a choice.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Remembers what was chosen, and keeps the problem up to date while the store is followed.
+pub(super) async fn keep(store: &Store, settings: &StoreSettings, around: &watch::Sender<Around>) {
+    tokio::join!(watch(store, settings, around), remember(settings));
+}
+
 /// Keeps the problem up to date while the store is followed.
-pub(super) async fn watch(store: &Store, settings: &StoreSettings, around: &watch::Sender<Around>) {
+async fn watch(store: &Store, settings: &StoreSettings, around: &watch::Sender<Around>) {
     let mut ignored = store.ignored();
     loop {
         let problem = ignored.borrow_and_update().map(|api| problem(api, &settings.prefix));
@@ -27,7 +32,7 @@ pub(super) async fn watch(store: &Store, settings: &StoreSettings, around: &watc
 }
 
 /// Remembers in etcd which API `--etcd-api` chose.
-pub(super) async fn remember(settings: &StoreSettings) {
+async fn remember(settings: &StoreSettings) {
     while let Err(error) = Box::pin(Store::remember(settings)).await {
         debug!("cannot remember the choice of etcd's API: {error}");
         // This user may not write there; `--state` and `--etcd-api` still hold the choice.

@@ -25,7 +25,14 @@ pub struct Manner {
     pub dry_run: bool,
     /// The longest wait until every balancer serves the change.
     pub wait: Option<Duration>,
+    /// Write more than a store takes at once one part after the other.
+    pub in_parts: bool,
 }
+
+/// Most edits of one part.
+const PART_EDITS: usize = 1000;
+/// Most bytes of one part's values, but for its last one.
+const PART_BYTES: usize = 1 << 20;
 
 /// Makes a change, unless a balancer of this prefix could not use it. With `out`, prints the difference there and skips
 /// keys that already have their value; without it, writes every key again.
@@ -54,7 +61,7 @@ pub async fn make(
     if settings.api == Api::V2 || matches!(settings.location, Location::Directory(_)) {
         expect_no_directory(&changes, &present)?;
     }
-    let size = within(store.check_commit(&edits)).await?;
+    let size = if manner.in_parts { None } else { within(store.check_commit(&edits)).await? };
     let review = Review::of(prefix, &present, &changes, proposal);
     let is_good = review.errors.is_empty() && review.owned.is_empty();
     let refused = !is_good && !manner.force;
@@ -72,8 +79,12 @@ pub async fn make(
         return review.refuse(prefix, manner.dry_run, note);
     }
     let revision = match manner.dry_run || changes.is_empty() {
-        true => 0,
-        false => within(store.commit(&edits)).await?,
+        true => Some(0),
+        false => write(&store, prefix, &edits, proposal, manner).await?,
+    };
+    let Some(revision) = revision else {
+        writeln!(note, "pointsman: others changed keys below {prefix} meanwhile; nothing was written: look again")?;
+        return Ok(Outcome::No);
     };
     if is_shown && !manner.dry_run {
         writeln!(note, "{total}")?;
@@ -83,6 +94,42 @@ pub async fn make(
     let keys: Vec<_> = proposal.puts.keys().cloned().collect();
     let outcome = Box::pin(fleet::served(settings, revision, &keys, patience, note)).await?;
     Ok(if review.errors.is_empty() { outcome } else { Outcome::No })
+}
+
+/// Makes the edits; returns the revision that shows them. `None`: others changed keys meanwhile, and nothing is written.
+async fn write(
+    store: &Store,
+    prefix: &str,
+    edits: &[Edit],
+    proposal: &Proposal,
+    manner: Manner,
+) -> anyhow::Result<Option<u64>> {
+    if let Some(listed) = &proposal.over {
+        return within(store.commit_over(edits, prefix, listed)).await;
+    }
+    let mut revision = 0;
+    for part in if manner.in_parts { parts(edits) } else { vec![edits] } {
+        revision = within(store.commit(part)).await?;
+    }
+    Ok(Some(revision))
+}
+
+/// The edits in parts that every store takes at once, in their order.
+fn parts(edits: &[Edit]) -> Vec<&[Edit]> {
+    let size = |edit: &Edit| match edit {
+        Edit::Put { key, value } => key.len() + value.len(),
+        Edit::Delete { key } => key.len(),
+    };
+    let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, edit) in edits.iter().enumerate() {
+        if at > start && (at - start >= PART_EDITS || bytes + size(edit) > PART_BYTES) {
+            parts.push(&edits[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += size(edit);
+    }
+    parts.push(&edits[start..]);
+    parts
 }
 
 /// Balancers of this prefix do not read a key outside it: there would be nothing to wait for.
@@ -130,7 +177,7 @@ fn empty_places(proposal: &Proposal, present: &Present) -> Vec<String> {
 }
 
 /// The keys below the prefix; with `all`, also the proposal's keys elsewhere.
-async fn present(
+pub(super) async fn present(
     store: &Store,
     prefix: &str,
     proposal: &Proposal,
@@ -190,7 +237,7 @@ fn edits(prefix: &str, changes: &[Proposed]) -> Vec<Edit> {
 }
 
 /// The difference, one line a key: `+ KEY = NEW`, `- KEY = OLD` or `~ KEY = OLD -> NEW`.
-fn show(prefix: &str, changes: &[Proposed], out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn show(prefix: &str, changes: &[Proposed], out: &mut dyn Write) -> anyhow::Result<()> {
     for Proposed { key, old, new } in changes {
         let place = shown_key(prefix, key);
         let value = |value: &[u8]| match is_secret(place, &String::from_utf8_lossy(value)) {
@@ -209,7 +256,7 @@ fn show(prefix: &str, changes: &[Proposed], out: &mut dyn Write) -> anyhow::Resu
 }
 
 /// `keys: 2 added, 1 changed, 3 removed`; `empty` places hold no key.
-fn count(changes: &[Proposed], empty: &[String]) -> String {
+pub(super) fn count(changes: &[Proposed], empty: &[String]) -> String {
     let many = |old: bool, new: bool| {
         changes.iter().filter(|change| (change.old.is_some(), change.new.is_some()) == (old, new)).count()
     };
@@ -240,7 +287,7 @@ mod tests {
             ),
             ("services/a/2 x", ""),
         ] {
-            let proposal = Proposal { puts: keys(line), prune: Vec::new() };
+            let proposal = Proposal { puts: keys(line), ..Proposal::default() };
             let found = expect_no_directory(&changes(&proposal, &present, true), &present);
             assert_eq!(found.map_or_else(|error| error.to_string(), |()| String::new()), want, "{line}");
         }
@@ -251,7 +298,7 @@ mod tests {
         let mut present = present("services/b/domain b.test\nservices/b/1 10.0.0.1\nservices/b/2 10.0.0.2");
         present.leased.insert("/p/services/b/2".to_owned());
         let puts = keys("services/a/domain a.test\nservices/a/path /x\nservices/a/1 10.0.0.1\ntcp-services/t/port 1");
-        let proposal = Proposal { puts, prune: vec!["/p/services".to_owned()] };
+        let proposal = Proposal { puts, prune: vec!["/p/services".to_owned()], ..Proposal::default() };
         let edits = edits("/p", &changes(&proposal, &present, true));
         let keys: Vec<_> = edits.iter().map(|edit| edit.key().trim_start_matches("/p/")).collect();
         let want = [
@@ -266,10 +313,18 @@ mod tests {
     }
 
     #[test]
+    fn many_edits_come_in_parts() {
+        let put = |length: usize| Edit::Put { key: "/k".to_owned(), value: vec![0; length] };
+        let lengths = |edits: &[Edit]| parts(edits).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&vec![put(1); 2500]), [1000, 1000, 500]);
+        assert_eq!(lengths(&[put(PART_BYTES), put(1), put(PART_BYTES * 2)]), [1, 1, 1]);
+    }
+
+    #[test]
     fn differences_hide_secrets() {
         let (present, puts) =
             (present("services/a/port 80"), keys("services/a/port 81\ncerts/a pem\nservices/a/x 10.0.0.1"));
-        let changes = changes(&Proposal { puts, prune: Vec::new() }, &present, true);
+        let changes = changes(&Proposal { puts, ..Proposal::default() }, &present, true);
         let mut out = Vec::new();
         show("/p", &changes, &mut out).unwrap();
         let want = "+ certs/a = (hidden)\n~ services/a/port = 80 -> 81\n+ services/a/x = 10.0.0.1\n";

@@ -1,15 +1,13 @@
-//! The command line: commands by derive, flags from the one list of settings. Runs nothing.
+//! The commands of the command line, by derive, and what help says of them. Runs nothing.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser};
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand};
 
-use super::{apply, edit, logs, register, tips};
+use super::{apply, explain, export, history, logs, plan, register, rollback};
 use crate::admin::query::ExplainRequest;
-use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
+use crate::settings;
 
 /// A load balancer that configures itself from etcd, or from a folder.
 #[derive(Debug, Parser)]
@@ -56,6 +54,10 @@ Signals:
   INT         the same; a second INT stops at once
   HUP         read --log again, and open the files of the access log anew
 
+With --takeover, the balancer that runs with the same --state hands over its listening sockets,
+health and counters, and drains once this one serves (docs/operations.md). `pointsman upgrade`
+does this for a balancer whose program was replaced.
+
 Examples:
   pointsman run --http :8080
       keys in the default folder
@@ -63,7 +65,32 @@ Examples:
       keys below /haproxy-haproxy-1 in etcd
   docker run -e HAPROXY-ID=haproxy-1 -e ETCD_NODE=10.0.0.1 IMAGE
       the same, from a container's environment")]
-    Run,
+    Run {
+        /// Take over from the balancer that runs with the same --state, if there is one
+        #[arg(long)]
+        takeover: bool,
+    },
+
+    /// Replace the running balancer by the program that is at its path now, without losing a connection
+    #[command(after_help = "\
+Asks the balancer that runs with the same --state. It starts the program that is at its path now,
+with its own arguments and environment and --takeover, and drains once that one serves. If the new
+program does not serve within --wait, it is ended, and the old one serves on.
+The main process of a container cannot be replaced so: see docs/operations.md.
+
+Exit codes:
+  0  the new program serves
+  2  it does not; the error says why
+
+Examples:
+  pointsman upgrade
+  ExecReload=/usr/bin/pointsman upgrade
+      in a systemd unit")]
+    Upgrade {
+        /// How long the new program may take until it serves
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = settings::duration)]
+        wait: Duration,
+    },
 
     /// Serve two sample backends from a temporary folder, and print commands to try
     #[command(after_help = "\
@@ -84,6 +111,23 @@ Serves and changes nothing.")]
         #[arg(long, conflicts_with = "json")]
         probe: bool,
 
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Say what is wrong, and what to type: settings, store, ports, limits, certificates, instances, time, the fleet; exit 1 if
+    /// anything is
+    #[command(after_help = "\
+Works before the first start, and beside a running balancer, which it asks on --admin: give it the
+balancer's own flags or environment. What is wrong comes first. Takes less than 10 s, even if
+nothing answers. Changes nothing.
+
+Examples:
+  pointsman doctor
+  pointsman doctor --store http://127.0.0.1:2379 --id haproxy-1
+  docker exec lb /pointsman doctor")]
+    Doctor {
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -118,16 +162,7 @@ Examples:
 
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
-    #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines: all KEY VALUE, or all as
-`ls -r --secrets` prints them: KEY = VALUE. Keys that hold their value already are left alone.
-etcd v3 and a folder take up all keys at once, etcd v2 one after the other, rules and ports last.
-
-Examples:
-  pointsman apply shop.toml --dry-run
-  pointsman apply shop.toml --prune services/shop --wait
-      services/shop as in the file, and nothing else below it
-  printf '[services.shop]\\ndomain = \"shop.test\"\\nweb-1 = \"10.0.0.7:8080\"\\n' | pointsman apply -")]
+    #[command(after_help = apply::HELP)]
     Apply {
         /// The file, and how
         #[command(flatten)]
@@ -135,6 +170,69 @@ Examples:
         /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
+        /// Whether to wait for all balancers
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Show what the table would become with a change, and what the last requests would get instead; exit 1 if something gets
+    /// worse
+    #[command(after_help = plan::HELP)]
+    Plan {
+        /// The change
+        #[command(flatten)]
+        request: plan::PlanRequest,
+    },
+
+    /// List which keys changed, when, and under whose lease; exit 1 if no change is known
+    #[command(after_help = history::HELP)]
+    History {
+        /// The changes
+        #[command(flatten)]
+        request: history::HistoryRequest,
+    },
+
+    /// List the keys that differ between two revisions; exit 1 if one does
+    #[command(after_help = history::DIFF_HELP)]
+    Diff {
+        /// The revisions
+        #[command(flatten)]
+        request: history::DiffRequest,
+    },
+
+    /// Write the keys of an earlier revision back, as one change; exit 1, with nothing written, if others changed them since
+    #[command(after_help = rollback::HELP)]
+    Rollback {
+        /// What to roll back
+        #[command(flatten)]
+        request: rollback::RollbackRequest,
+        /// Also roll back what changed more than once since, or what a balancer could not use
+        #[arg(long)]
+        force: bool,
+        /// Whether to wait for all balancers
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Print all keys in the form that `import`, `apply` and `plan` read
+    #[command(after_help = export::HELP)]
+    Export {
+        /// Only this service, `config`, `certs`, or what is below this key
+        service: Option<String>,
+        /// Export secrets, too
+        #[arg(long)]
+        secrets: bool,
+        /// Export keys under a lease, too, as if they were nobody's
+        #[arg(long)]
+        leased: bool,
+    },
+
+    /// Write the keys of an export as they are, and print the difference
+    #[command(after_help = apply::IMPORT_HELP)]
+    Import {
+        /// The file, and how
+        #[command(flatten)]
+        request: apply::FileChange,
         /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
@@ -196,6 +294,22 @@ Examples:
         json: bool,
     },
 
+    /// Show the balancer on --admin in the terminal, live, what hurts first
+    #[command(after_help = "\
+The same as the page of --admin in a browser. `?` lists the keys, q quits. Where its output is no
+terminal, prints one frame, of the size in COLUMNS and LINES, and ends. NO_COLOR=1 uses no colours.
+
+Examples:
+  pointsman top
+  pointsman top --admin 10.0.0.5:8404
+      a balancer on another machine, whose --admin can be reached from here
+  pointsman top --once | head -20")]
+    Top {
+        /// Print one frame, and end
+        #[arg(long)]
+        once: bool,
+    },
+
     /// Show the last requests of the balancer on --admin
     #[command(after_help = "\
 The balancer keeps them in memory if it has an access log or --recent-requests (native engine).
@@ -221,19 +335,7 @@ Examples:
     },
 
     /// Show the service and the instances that take a URL, and why; exit 1 if the balancer would refuse it
-    #[command(after_help = "\
-Also shows which instances get no work and why, the problems of the service, and matching services
-that are not served because of a problem. If no service matches, names what comes close.
-
-Exit codes:
-  0  an instance, or a page of the balancer's own, would answer
-  1  the balancer would refuse it: no service matches, or no instance is up
-
-Examples:
-  pointsman explain http://shop.test/cart
-  pointsman explain shop.test
-  pointsman explain -X POST -H 'Cookie: SRV=web-1' --client 192.0.2.9 http://shop.test/cart
-  pointsman explain tcp://db.test:5432")]
+    #[command(after_help = explain::HELP)]
     Explain {
         /// `http://shop.test/cart`, `shop.test/cart`, `/cart` or `tcp://HOST:PORT`
         url: String,
@@ -265,6 +367,29 @@ Examples:
         /// Let in what is held
         #[arg(value_parser = ["release"])]
         action: Option<String>,
+        /// Print JSON
+        #[arg(long, conflicts_with = "action")]
+        json: bool,
+    },
+
+    /// List all certificates: days, issuer, next step and last error; or have one by ACME renewed
+    #[command(after_help = "\
+Reads the store: the certificates below certs/, and those that balancers had issued by ACME.
+Exit 1 if a name has no certificate.
+`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json. Balancers
+serve what is there, and renew it in time.
+
+Examples:
+  pointsman certs
+  pointsman certs renew shop.example.org
+  pointsman certs import /etc/letsencrypt")]
+    Certs {
+        /// Renew the certificate of a name now; import certificates
+        #[arg(value_parser = ["renew", "import"], requires = "what")]
+        action: Option<String>,
+        /// The name; the folder, or Traefik's file
+        #[arg(value_name = "NAME|DIR")]
+        what: Option<String>,
         /// Print JSON
         #[arg(long, conflicts_with = "action")]
         json: bool,
@@ -427,126 +552,6 @@ impl Wait {
 impl Command {
     /// Whether it runs until it is stopped, and so logs at level info.
     pub fn serves(&self) -> bool {
-        matches!(self, Self::Run | Self::Demo | Self::Agent | Self::Register { .. })
+        matches!(self, Self::Run { .. } | Self::Demo | Self::Agent | Self::Register { .. })
     }
 }
-
-/// Help of `drain --wait`, which waits for more than [`Wait`] says.
-const DRAIN_WAIT: &str = "Wait until every live balancer serves the change and has no request or connection open to the \
-                          instance, for at most 30 s or TIME; exit 1 if not";
-
-/// Longest default that `-h` shows, in bytes.
-const SHORT_DEFAULT: usize = 30;
-
-/// Whether the command of this name takes this flag.
-fn takes(command: &str, flag: &Flag) -> bool {
-    match command {
-        "health" => flag.name == "admin" || flag.group == Group::General,
-        _ => groups(command).contains(&flag.group),
-    }
-}
-
-/// The groups of flags that the command of this name takes.
-fn groups(command: &str) -> &'static [Group] {
-    match command {
-        "run" | "check" | "routes" | "explain" | "render" => {
-            &[Group::Store, Group::Serve, Group::Native, Group::Haproxy, Group::General]
-        }
-        "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],
-        "logs" | "guard" => &[Group::Store, Group::Serve, Group::General],
-        "agent" => &[Group::Store, Group::Agent, Group::General],
-        "version" | "completions" | "man" => &[],
-        _ => &[Group::Store, Group::General],
-    }
-}
-
-/// The whole command line, with the flags each command takes. `-h` is short, `--help` tells everything.
-pub fn command() -> clap::Command {
-    let names: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    let command = Cli::command().mut_subcommand("drain", |drain| drain.mut_arg("wait", |wait| wait.help(DRAIN_WAIT)));
-    names.iter().fold(command, |command, name| {
-        let flags = FLAGS.iter().filter(|flag| takes(name, flag));
-        command.mut_subcommand(name, |sub| {
-            let taught = sub.get_after_help().cloned();
-            let sub = sub.after_help(Resettable::Reset).args(flags.map(|flag| argument(name, flag)));
-            if let Some(taught) = taught { sub.after_long_help(taught) } else { sub }
-        })
-    })
-}
-
-fn argument(command: &str, flag: &'static Flag) -> Arg {
-    let older = if flag.legacy.is_empty() { String::new() } else { format!(", else {}", flag.legacy.join(", ")) };
-    let default = match default(command, flag) {
-        "" => String::new(),
-        words => format!("[default: {words}]"),
-    };
-    let short =
-        if default.len() <= SHORT_DEFAULT { format!("{} {default}", flag.brief()) } else { flag.brief().to_owned() };
-    let whole = if (command, flag.name) == ("demo", "state") { flag.brief() } else { flag.help };
-    let lines = [whole, &default, &format!("[env: {}{older}]", flag.variable())];
-    let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
-    Arg::new(flag.name)
-        .long(flag.name)
-        .value_name(flag.value)
-        .value_hint(match flag.value {
-            "FILE" => ValueHint::FilePath,
-            "DIR" => ValueHint::DirPath,
-            _ => ValueHint::Unknown,
-        })
-        .value_parser(parser(flag))
-        .hide_possible_values(true)
-        .help_heading(flag.group.heading())
-        .help(short.trim_end().to_owned())
-        .long_help(lines.join("\n"))
-        // Even for a single value: the settings report a repeated flag in their own words.
-        .action(ArgAction::Append)
-        .allow_hyphen_values(false)
-}
-
-/// Any text; or one of a few words, if the placeholder lists them.
-fn parser(flag: &'static Flag) -> ValueParser {
-    // `--etcd-api v2` means 2.
-    let word =
-        |word: &'static str| PossibleValue::new(word).aliases(["v2", "v3"].into_iter().filter(|v| v[1..] == *word));
-    match flag.value.contains('|') && !flag.value.contains(char::is_uppercase) {
-        true => PossibleValuesParser::new(flag.value.split('|').map(word)).into(),
-        false => ValueParser::string(),
-    }
-}
-
-/// A flag's default in words, as this command has it.
-fn default(command: &str, flag: &'static Flag) -> &'static str {
-    match (command, flag.name) {
-        ("demo", "http") => "127.0.0.1:8080, or a free port if it is taken",
-        ("demo", "https") => "127.0.0.1:8443, or a free port if it is taken",
-        ("demo", "admin") => "127.0.0.1:8404, or a free port if it is taken",
-        ("demo", "state") => "in the demo's own folder",
-        ("demo", "config") => "none",
-        ("run" | "demo" | "agent" | "register", "log") => "info",
-        (_, "log") => "warn",
-        _ => flag.default,
-    }
-}
-
-/// Reads the arguments: the command, and the flags given with it.
-///
-/// # Errors
-/// Wrong usage, or a request for help or the version: the error prints the text.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, CommandLine), clap::Error> {
-    let command = command();
-    let arguments = edit::values_apart(&command, arguments.into_iter().collect());
-    let matches = command.try_get_matches_from(&arguments).map_err(|error| tips::advised(error, &arguments))?;
-    let cli = Cli::from_arg_matches(&matches)?;
-    let given = matches.subcommand().map(|(name, matches)| given(name, matches)).unwrap_or_default();
-    Ok((cli.command, given))
-}
-
-fn given(command: &str, matches: &ArgMatches) -> CommandLine {
-    let flags = FLAGS.iter().filter(|flag| takes(command, flag));
-    let values = |flag: &Flag| Some(matches.get_many::<String>(flag.name)?.cloned().collect());
-    flags.filter_map(|flag| Some((flag.name, values(flag)?))).collect()
-}
-
-#[cfg(test)]
-#[path = "cli_tests.rs"]
-mod tests;

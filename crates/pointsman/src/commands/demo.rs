@@ -126,7 +126,7 @@ pub async fn demo(
         let text = text(&quoted(program), &folder.0, &keys, &samples, addresses);
         written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
-    Box::pin(run(settings, reload, print)).await?;
+    Box::pin(run(settings, reload, false, print)).await?;
     Ok(written?)
 }
 

@@ -27,14 +27,12 @@ pub struct View {
     pub secrets: bool,
 }
 
-/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as
+/// The arguments of `set` or `plan` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as
 /// a private key does, and no message may repeat it. A key never begins with a hyphen, so such a word in place of a key
 /// is a flag, perhaps misspelt.
 pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
-    let (Some("set"), Some(set)) = (arguments.get(1).and_then(|word| word.to_str()), command.find_subcommand("set"))
-    else {
-        return arguments;
-    };
+    let name = arguments.get(1).and_then(|word| word.to_str()).filter(|name| matches!(*name, "set" | "plan"));
+    let Some(set) = name.and_then(|name| command.find_subcommand(name)) else { return arguments };
     let (mut flags, mut words, mut only_words) = (arguments[..2].to_vec(), Vec::new(), false);
     let mut rest = arguments[2..].iter().cloned();
     while let Some(word) = rest.next() {
@@ -71,10 +69,20 @@ pub async fn set(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    // What follows is a key, unless it is a time that was meant for --wait.
+    let is_time = manner.wait.and(words.last()).is_some_and(|word| duration(word).is_ok());
+    let proposal = pairs(settings, words, is_time)?;
+    let out = if manner.dry_run { Some(out) } else { None };
+    Box::pin(change::make(settings, &proposal, manner, out, note)).await
+}
+
+/// The change of keys and values in turns.
+///
+/// # Errors
+/// Wrong usage.
+pub(super) fn pairs(settings: &StoreSettings, words: &[String], is_time: bool) -> anyhow::Result<Proposal> {
     let mut proposal = Proposal::default();
     let (pairs, []) = words.as_chunks::<2>() else {
-        // What follows is a key, unless it is a time that was meant for --wait.
-        let is_time = manner.wait.and(words.last()).is_some_and(|word| duration(word).is_ok());
         let more = if is_time { "and --wait=TIME" } else { "and a value with spaces in quotes" };
         bail!("the last key has no value; write KEY VALUE in turns, {more}");
     };
@@ -98,8 +106,7 @@ pub async fn set(
             bail!("{key} is there twice");
         }
     }
-    let out = if manner.dry_run { Some(out) } else { None };
-    Box::pin(change::make(settings, &proposal, manner, out, note)).await
+    Ok(proposal)
 }
 
 /// Waits, if asked to, until every balancer serves the change that was just written.
@@ -317,11 +324,11 @@ fn print(
 }
 
 fn line(out: &mut dyn Write, key: &str, prefix: &str, value: Option<&[u8]>, view: View) -> anyhow::Result<()> {
-    let Some(value) = value.filter(|_| view.values).map(String::from_utf8_lossy) else {
+    let Some(value) = value.filter(|_| view.values) else {
         return Ok(writeln!(out, "{}", shown(key))?);
     };
-    let hidden = !view.secrets && is_secret(shown_key(prefix, key), &value);
-    let line = if hidden { listing::hidden_entry(key) } else { listing::entry(key, &value) };
+    let hidden = !view.secrets && is_secret(shown_key(prefix, key), &String::from_utf8_lossy(value));
+    let line = if hidden { listing::hidden_entry(key) } else { listing::entry(key, value) };
     Ok(writeln!(out, "{line}")?)
 }
 

@@ -16,6 +16,21 @@ use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView, Wit
 use crate::settings::{Engine, Settings};
 use pointsman_engine::live::Snapshot;
 
+/// More of its help.
+pub const HELP: &str = "\
+Also shows which instances get no work and why, the problems of the service, and matching services
+that are not served because of a problem. If no service matches, names what comes close.
+
+Exit codes:
+  0  an instance, or a page of the balancer's own, would answer
+  1  the balancer would refuse it: no service matches, or no instance is up
+
+Examples:
+  pointsman explain http://shop.test/cart
+  pointsman explain shop.test
+  pointsman explain -X POST -H 'Cookie: SRV=web-1' --client 192.0.2.9 http://shop.test/cart
+  pointsman explain tcp://db.test:5432";
+
 /// Prints the answer on `out`; a line on `note` says if it comes from the store. `named`: the operator has named the keys.
 ///
 /// # Errors

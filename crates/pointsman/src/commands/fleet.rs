@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use pointsman_table::{Capabilities, KNOWN_KEYS, KeySet, Limits, Protocol, compile, shown};
+use pointsman_table::{Capabilities, KeySet, Limits, Protocol, compile, shown};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -15,6 +15,7 @@ use super::proposal::shown_key;
 use crate::admin::source::SourceView;
 use crate::admin::view::{protocol_of, protocol_word};
 use crate::control::{expiry, plural};
+use crate::fleet::instance_key::{Drain, InstanceKey, drained};
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
@@ -123,15 +124,6 @@ fn nobody(settings: &StoreSettings, note: &mut dyn Write) -> anyhow::Result<()> 
     Ok(writeln!(note, "no balancer of {} is live{why}", shown(&keys))?)
 }
 
-/// Whether to drain an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drain {
-    /// It takes no new work.
-    On,
-    /// It takes new work.
-    Off,
-}
-
 /// Adds the word `drain` to an instance, or removes it. With `patience`, waits until every balancer serves the change and,
 /// for a drain, has no request or connection open to the instance.
 ///
@@ -146,7 +138,7 @@ pub async fn drain(
 ) -> anyhow::Result<Outcome> {
     let store = Store::open(settings)?;
     let found = find(&store, settings, instance).await?;
-    let Some(Found { key, protocol, service, name }) = found else {
+    let Some(InstanceKey { key, protocol, service, name }) = found else {
         let (instance, source) = (shown(instance), SourceView::new(settings).to_string());
         let source = shown(&source);
         writeln!(
@@ -155,7 +147,7 @@ pub async fn drain(
         )?;
         return Ok(Outcome::No);
     };
-    let amended = store.amend(&key, |value| marked(value, drain)).await;
+    let amended = store.amend(&key, |value| drained(value, drain)).await;
     let amended = match amended {
         Err(error @ StoreError::NoSuchKey { .. }) => {
             writeln!(note, "pointsman: {error}")?;
@@ -223,59 +215,15 @@ async fn warn_of_last(
     Ok(())
 }
 
-/// An instance's key.
-struct Found {
-    key: String,
-    protocol: Protocol,
-    service: String,
-    name: String,
-}
-
 /// Finds `shop/web-1`, or a key such as `tcp-services/db/db-1` if both trees have a service of that name.
-async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow::Result<Option<Found>> {
-    let wrong = "not an instance; write SERVICE/INSTANCE or its key, such as tcp-services/SERVICE/INSTANCE";
-    let parts: Vec<&str> = instance.split('/').filter(|part| !part.is_empty()).collect();
-    let both = [Protocol::Http, Protocol::Tcp];
-    let named = both.into_iter().find(|protocol| parts.len() > 2 && parts[0] == protocol.tree());
-    let (service, name) = match &parts[usize::from(named.is_some())..] {
-        [service, name] | [service, "upstreams", name] => (*service, *name),
-        _ => bail!("{instance}: {wrong}"),
-    };
-    let mut found = Vec::new();
-    for protocol in both.into_iter().filter(|protocol| named.is_none_or(|named| named == *protocol)) {
-        // Directly below the service, a known name is a setting.
-        let is_setting = KNOWN_KEYS.iter().any(|key| key.name == name);
-        for below in ["upstreams/", ""].into_iter().take(if is_setting { 1 } else { 2 }) {
-            let key = full(&settings.prefix, &format!("{protocol}/{service}/{below}{name}"));
-            if within(store.get(&key)).await?.is_some() {
-                found.push(Found { key, protocol, service: service.to_owned(), name: name.to_owned() });
-                break;
-            }
-        }
-    }
+async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow::Result<Option<InstanceKey>> {
+    let places = InstanceKey::places(&settings.prefix, instance).with_context(|| {
+        format!("{instance}: not an instance; write SERVICE/INSTANCE or its key, such as tcp-services/SERVICE/INSTANCE")
+    })?;
+    let mut found = within(InstanceKey::existing(store, places)).await?;
     match found.as_slice() {
         [one, other] => bail!("{instance}: both {} and {} exist; give one of these keys", one.key, other.key),
         _ => Ok(found.pop()),
-    }
-}
-
-/// The value with or without the word `drain`; `None` if nothing changes.
-fn marked(value: &[u8], drain: Drain) -> Option<Vec<u8>> {
-    let text = String::from_utf8_lossy(value);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let is_marked = words.iter().skip(1).any(|word| *word == "drain");
-    match drain {
-        Drain::On if !is_marked => Some(format!("{} drain", text.trim()).into_bytes()),
-        Drain::Off if is_marked => {
-            let kept: Vec<&str> = words
-                .iter()
-                .enumerate()
-                .filter(|(at, word)| *at == 0 || **word != "drain")
-                .map(|(_, word)| *word)
-                .collect();
-            Some(kept.join(" ").into_bytes())
-        }
-        Drain::On | Drain::Off => None,
     }
 }
 
@@ -309,6 +257,7 @@ pub async fn status(
     out.flush()?;
     if members.is_empty() {
         nobody(settings, note)?;
+        writeln!(note, "`pointsman doctor` says what keeps one from starting")?;
         return Ok(Outcome::No);
     }
     Ok(Outcome::Yes)
@@ -373,21 +322,6 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn marks() {
-        let check = |value: &str, drain: Drain, expected: Option<&str>| {
-            let marked = marked(value.as_bytes(), drain).map(|value| String::from_utf8(value).unwrap());
-            assert_eq!(marked.as_deref(), expected, "{value} {drain:?}");
-        };
-        check("10.0.0.1:80", Drain::On, Some("10.0.0.1:80 drain"));
-        check("10.0.0.1:80 weight=2\n", Drain::On, Some("10.0.0.1:80 weight=2 drain"));
-        check("10.0.0.1:80 drain weight=2", Drain::On, None);
-        check("10.0.0.1:80 drain weight=2", Drain::Off, Some("10.0.0.1:80 weight=2"));
-        check("10.0.0.1:80", Drain::Off, None);
-        check("drain", Drain::Off, None);
-        check("drain", Drain::On, Some("drain drain"));
-    }
 
     #[test]
     fn what_members_say_cannot_steer_a_terminal() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pointsman_table::{Compiled, KeySet, Limits, Names, Table, compile};
+use pointsman_table::{Change, Compiled, KeySet, Limits, Names, Problem, Table, compile};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
@@ -17,7 +17,7 @@ use crate::fleet::{listeners, members};
 use crate::names::{HostNames, Lookup, follow};
 use crate::settings::{Engine, Settings};
 use crate::state::{Kept, StateFile};
-use pointsman_store::Store;
+use pointsman_store::{Listing, Store};
 
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,20 +84,7 @@ async fn read(settings: &Settings, standpoint: Standpoint, looks_up: bool) -> an
     Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()).fill(&mut entries);
     let mut key_set = KeySet::default();
     key_set.reset(listing.revision, entries);
-    let limits = Limits {
-        prefix: settings.store.prefix.as_str().into(),
-        own: standpoint.own.into(),
-        usual_https: settings.usual_https.clone(),
-        local: standpoint.local.into(),
-        // The number of descriptors of a running balancer is not known here.
-        listeners: None,
-        capabilities: standpoint.engine.capabilities(),
-        places: settings.places.clone(),
-        ..Limits::default()
-    };
-    let sources = CertSources::new(settings);
-    let (certs, of_folder) = tokio::task::spawn_blocking(move || sources.read()).await?;
-    let limits = Limits { certs, ..limits };
+    let (limits, of_folder) = limits(settings, standpoint).await?;
     let before = Table::recall(kept.memory, &limits);
     let mut compiled = compile(&key_set, Some(&before), &limits);
     if looks_up {
@@ -108,6 +95,46 @@ async fn read(settings: &Settings, standpoint: Standpoint, looks_up: bool) -> an
     compiled.problems.extend(ignored.map(|api| apis::problem(api, &settings.store.prefix)));
     compiled.problems.extend(of_folder);
     Ok(compiled)
+}
+
+/// The keys compiled as they are, and as they would be after these changes.
+///
+/// # Errors
+/// The certificates of `--certs` cannot be read.
+pub(super) async fn planned(
+    settings: &Settings,
+    standpoint: Standpoint,
+    (listing, changes): (Listing, Vec<Change>),
+) -> anyhow::Result<[Compiled; 2]> {
+    let (limits, _) = limits(settings, standpoint).await?;
+    let mut entries = listing.entries;
+    Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()).fill(&mut entries);
+    let mut key_set = KeySet::default();
+    key_set.reset(listing.revision, entries);
+    let recalled = Table::recall(kept(settings).memory, &limits);
+    let before = compile(&key_set, Some(&recalled), &limits);
+    key_set.apply(listing.revision, changes);
+    let after = compile(&key_set, Some(&before.table), &limits);
+    Ok([before, after])
+}
+
+/// What those balancers judge keys by, and what is wrong with the certificates of a folder.
+async fn limits(settings: &Settings, standpoint: Standpoint) -> anyhow::Result<(Limits, Option<Problem>)> {
+    let sources = CertSources::new(settings);
+    let (certs, of_folder) = tokio::task::spawn_blocking(move || sources.read()).await?;
+    let limits = Limits {
+        prefix: settings.store.prefix.as_str().into(),
+        own: standpoint.own.into(),
+        usual_https: settings.usual_https.clone(),
+        local: standpoint.local.into(),
+        // The number of descriptors of a running balancer is not known here.
+        listeners: None,
+        capabilities: standpoint.engine.capabilities(),
+        places: settings.places.clone(),
+        certs,
+        ..Limits::default()
+    };
+    Ok((limits, of_folder))
 }
 
 /// Compiles again with every answer, until there is one for each name: records name further names.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use pointsman_store::Listing;
 use pointsman_table::BARRIER;
 
 /// The keys to change.
@@ -13,6 +14,10 @@ pub struct Proposal {
     pub puts: BTreeMap<String, Vec<u8>>,
     /// Full keys: the keys below them that are not among `puts` are removed, unless they end with a lease.
     pub prune: Vec<String>,
+    /// Full keys to remove.
+    pub deletes: BTreeSet<String>,
+    /// The keys below the prefix as they were when the change was thought out. If others changed one since, nothing is written.
+    pub over: Option<Listing>,
 }
 
 /// One key that changes: its full name, its value before and after.
@@ -45,7 +50,9 @@ pub(super) fn changes(proposal: &Proposal, present: &Present, only_different: bo
     changes.retain(|change| !only_different || change.old != change.new);
     let is_pruned =
         |key: &str| !present.leased.contains(key) && proposal.prune.iter().any(|place| is_below(key, place));
-    let gone = present.values.iter().filter(|(key, _)| !proposal.puts.contains_key(*key) && is_pruned(key));
+    let is_removed =
+        |key: &String| !proposal.puts.contains_key(key) && (proposal.deletes.contains(key) || is_pruned(key));
+    let gone = present.values.iter().filter(|(key, _)| is_removed(key));
     changes.extend(gone.map(|(key, old)| Proposed { key: key.clone(), old: Some(old.clone()), new: None }));
     changes
 }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::patience::{full, within};
 use super::{Outcome, fleet, review};
+use crate::fleet::instance_key::Drain;
 use crate::register::check::Check;
 use crate::register::child::{self, Child};
 use crate::register::doubt::Doubt;
@@ -194,7 +195,7 @@ async fn remove(
         return Ok(Outcome::Yes);
     }
     // Delete the key even if the drain fails: the program is about to stop.
-    let drained = fleet::drain(settings, &relative, fleet::Drain::On, Some(registration.drain), note);
+    let drained = fleet::drain(settings, &relative, Drain::On, Some(registration.drain), note);
     if let Err(error) = Box::pin(drained).await {
         writeln!(note, "{error:#}; removing the key without waiting")?;
     }

@@ -77,9 +77,14 @@ impl Review {
         self.named.iter().any(|key| **key == *problem.key || is_tree && is_below(key, &problem.key))
     }
 
-    pub(super) fn refuse(&self, prefix: &str, dry_run: bool, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+    /// Why the change would be refused, a line each.
+    pub(super) fn lines(&self, prefix: &str) -> Vec<String> {
         let errors = self.errors.iter().map(|problem| said(prefix, problem));
-        errors.chain(self.owned.iter().cloned()).try_for_each(|error| writeln!(note, "pointsman: {error}"))?;
+        errors.chain(self.owned.iter().cloned()).collect()
+    }
+
+    pub(super) fn refuse(&self, prefix: &str, dry_run: bool, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+        self.lines(prefix).iter().try_for_each(|error| writeln!(note, "pointsman: {error}"))?;
         match dry_run {
             true => writeln!(note, "pointsman: the change would be refused; --force writes it all the same")?,
             false => writeln!(note, "pointsman: nothing was written; --force writes it all the same")?,
@@ -156,7 +161,7 @@ fn mistake(Problem { value, kind, advice, .. }: &Problem) -> String {
 
 /// Why no balancer could use this key, judged without the others.
 pub(super) fn obstacle(prefix: &str, key: &str, value: &str) -> Option<String> {
-    let proposal = Proposal { puts: [(key.to_owned(), value.into())].into(), prune: Vec::new() };
+    let proposal = Proposal { puts: [(key.to_owned(), value.into())].into(), ..Proposal::default() };
     let review = Review::of(prefix, &Present::default(), &changes(&proposal, &Present::default(), false), &proposal);
     review.errors.first().map(|problem| said(prefix, problem))
 }
@@ -169,7 +174,7 @@ mod tests {
     /// The errors (`!`) and warnings (`?`) if these lines are written over those of `held`.
     #[track_caller]
     fn check(held: &str, lines: &str, want: &[&str]) {
-        let (present, proposal) = (present(held), Proposal { puts: keys(lines), prune: Vec::new() });
+        let (present, proposal) = (present(held), Proposal { puts: keys(lines), ..Proposal::default() });
         let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
         let errors = review.errors.iter().map(|problem| said("/p", problem)).map(|error| format!("! {error}"));
         let all: Vec<_> = errors.chain(review.warnings.iter().map(|warning| format!("? {warning}"))).collect();
@@ -215,7 +220,7 @@ mod tests {
             ("services/a/my_auth ann hunter2", "the value is a bad instance: unknown option (hidden); expected weight"),
             ("services/a/custom_settings stats auth hunter2\u{1}", "the value is a bad value: "),
         ] {
-            let (proposal, present) = (Proposal { puts: keys(line), prune: Vec::new() }, Present::default());
+            let (proposal, present) = (Proposal { puts: keys(line), ..Proposal::default() }, Present::default());
             let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
             for problem in &review.errors {
                 assert!(!problem.advice.contains("hunter2"), "{problem}");
@@ -229,7 +234,7 @@ mod tests {
         let mut present = present("services/a/upstreams/r 10.0.0.1");
         present.leased.insert("/p/services/a/upstreams/r".to_owned());
         for (line, want) in [("services/a/upstreams/r 10.0.0.1 weight=3", 1), ("services/a/upstreams/s 10.0.0.1", 0)] {
-            let proposal = Proposal { puts: keys(line), prune: Vec::new() };
+            let proposal = Proposal { puts: keys(line), ..Proposal::default() };
             let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
             assert_eq!((review.owned.len(), review.errors.len()), (want, 0), "{line}: {review:?}");
         }

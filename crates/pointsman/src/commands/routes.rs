@@ -145,7 +145,7 @@ pub(super) fn rule_words(rule: &RuleView) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart, no space at the end of a line.
-fn aligned<const N: usize>(rows: Vec<[String; N]>) -> String {
+pub(super) fn aligned<const N: usize>(rows: Vec<[String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| shown(&cell).to_string())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap_complete::Shell;
 
 use super::Outcome;
-use super::cli;
+use super::arguments;
 
 /// Prints the version.
 ///
@@ -26,7 +26,7 @@ pub fn completions(shell: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> 
     let shell: Shell = shell.parse().map_err(anyhow::Error::msg)?;
     // The generator panics if it cannot write, so it writes to memory.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cli::command(), "pointsman", &mut script);
+    clap_complete::generate(shell, &mut arguments::command(), "pointsman", &mut script);
     out.write_all(&script)?;
     Ok(Outcome::Yes)
 }
@@ -36,7 +36,7 @@ pub fn completions(shell: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> 
 /// # Errors
 /// The folder cannot be written.
 pub fn manual(folder: &Path) -> anyhow::Result<Outcome> {
-    let written = clap_mangen::generate_to(cli::command(), folder);
+    let written = clap_mangen::generate_to(arguments::command(), folder);
     written.with_context(|| format!("writing manual pages into {}", folder.display()))?;
     Ok(Outcome::Yes)
 }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn no_line_of_help_is_broken_in_a_sentence() {
-        for command in cli::command().get_subcommands() {
+        for command in arguments::command().get_subcommands() {
             let taught = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             for line in taught.lines() {
                 assert!(line.chars().count() < 100, "{}: {line}", command.get_name());

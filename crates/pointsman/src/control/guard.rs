@@ -5,13 +5,16 @@
 //! keys ─judge─> nothing lost, or little: served as they are
 //!         └──> Hold{before} ─> keys and what they lost of `before` ──┬─ every key is back
 //!                                        ^                           ├─ the rest is little, and nothing came back for 10 s
-//!                                        └───── further changes ─────┼─ --guard-hold is over
+//!                                        └───── further changes,  ───┼─ --guard-hold is over; while the store is away,
+//!                                               further losses       │  its time stands still
 //!                                                                    └─ released
 //! ```
 //!
-//! "At once" is against what was served up to [`WINDOW`] and a second before, so leases that end one by one in a second or
-//! two are one loss.
+//! "At once" is against what the store had at any time of the last [`WINDOW`] (and up to a second before), so leases that end
+//! one by one are one loss. What comes during a hold is guarded in the same way, by a
+//! hold of its own.
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use pointsman_store::Update;
@@ -29,6 +32,8 @@ use super::status::HeldBack;
 const WINDOW: Duration = Duration::from_secs(5);
 /// While keys come back, those that are left are held for this long after the last one that came.
 const SETTLED: Duration = Duration::from_secs(10);
+/// Most holds at a time. Each is a loss of ten or more.
+const MOST: usize = 8;
 
 /// How much may be taken away at once, unless keys say otherwise, and for how long more is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,22 +69,28 @@ impl HoldEnd {
 #[derive(Debug)]
 pub(super) struct Guard {
     settings: GuardSettings,
-    /// What losses are counted against, since when.
-    before: Option<(KeySet, Instant)>,
-    /// What takes its place when it is old enough.
-    next: Option<KeySet>,
-    hold: Option<Hold>,
+    /// The store's keys, and since when they were these: those of the last [`WINDOW`] before each loss, oldest first, and the
+    /// newest.
+    past: VecDeque<(Instant, KeySet)>,
+    /// One for each loss that was too much, oldest first.
+    holds: Vec<Hold>,
+    /// What is served with all of them, if there are several.
+    joined: Option<ServedOn>,
     ended: Option<HoldEnd>,
-    /// Whether an update since the last judgement took anything away.
+    /// Whether an update since the last judgement took anything away, and since the last keys of `past`.
     may_lose: bool,
+    may_have_lost: bool,
+    /// Since when the store is not read.
+    away: Option<Instant>,
     /// How many holds there were.
-    holds: u64,
+    count: u64,
 }
 
 #[derive(Debug)]
 struct Hold {
     before: KeySet,
     losses: Losses,
+    began: Instant,
     until: Instant,
     times: (SystemTime, SystemTime),
     revision: u64,
@@ -90,31 +101,49 @@ struct Hold {
 
 impl Guard {
     pub(super) fn new(settings: GuardSettings) -> Self {
-        Self { settings, before: None, next: None, hold: None, ended: None, may_lose: false, holds: 0 }
+        Self {
+            settings,
+            past: VecDeque::new(),
+            holds: Vec::new(),
+            joined: None,
+            ended: None,
+            may_lose: false,
+            may_have_lost: false,
+            away: None,
+            count: 0,
+        }
     }
 
-    /// These keys are served. Call it before they can be lost.
+    /// The store has these keys. Call it before they can be lost.
     pub(super) fn note(&mut self, now: Instant, keys: &KeySet) {
-        match (&self.before, &self.hold) {
-            (None, _) => self.before = Some((keys.clone(), now)),
-            (Some(_), None) => self.next = Some(keys.clone()),
-            // What is held is known; what has another value since is served on with that.
-            (Some(_), Some(_)) => {
-                if let Some(hold) = &mut self.hold {
-                    hold.before = served_since(&hold.before, keys, false);
-                }
-            }
+        match self.past.back_mut().filter(|_| !self.may_have_lost) {
+            // They have whatever these had.
+            Some((_, newest)) => newest.clone_from(keys),
+            None => self.past.push_back((now, keys.clone())),
+        }
+        self.may_have_lost = false;
+        self.forget(now);
+        // What is held is known; what has another value since is served on with that.
+        for hold in &mut self.holds {
+            hold.before = served_since(&hold.before, keys, false);
+        }
+    }
+
+    /// Forgets keys that others replaced before the window.
+    fn forget(&mut self, now: Instant) {
+        while self.past.get(1).is_some_and(|(since, _)| now >= *since + WINDOW) {
+            self.past.pop_front();
         }
     }
 
     /// Whether it knows nothing that could be lost.
     pub(super) fn is_new(&self) -> bool {
-        self.before.is_none()
+        self.past.is_empty()
     }
 
     /// An update came.
     pub(super) fn take(&mut self, update: &Update) {
-        self.may_lose |= match update {
+        let may_lose = match update {
             Update::Reset { .. } => true,
             Update::Changes { changes, .. } => changes.iter().any(|change| match change {
                 // An instance without a value is none.
@@ -122,54 +151,114 @@ impl Guard {
                 Change::Delete { .. } | Change::DeleteTree { .. } => true,
             }),
         };
+        self.may_lose |= may_lose;
+        self.may_have_lost |= may_lose;
+    }
+
+    /// Whether the store is being read. While it is not, nobody knows whether keys came back: the time of a hold stands still.
+    pub(super) fn reading(&mut self, now: Instant, is_read: bool) {
+        match (self.away, is_read) {
+            (None, false) => self.away = Some(now),
+            (Some(since), true) => {
+                self.away = None;
+                for hold in &mut self.holds {
+                    hold.postpone(now.saturating_duration_since(since.max(hold.began)));
+                }
+            }
+            (None, true) | (Some(_), false) => {}
+        }
     }
 
     /// Judges the store's keys. What to serve is in [`Guard::held`], if anything is held, else it is these keys.
     pub(super) fn judge(&mut self, now: Instant, clock: SystemTime, keys: &KeySet) {
         let may_lose = std::mem::take(&mut self.may_lose);
-        if let Some(hold) = self.hold.take() {
-            match hold.go_on((now, clock), keys, self.settings) {
-                Ok(hold) => self.hold = Some(hold),
-                Err(end) => self.end(now, keys, end),
+        self.forget(now);
+        self.go_on((now, clock), keys);
+        self.join();
+        let hold = if may_lose { self.new_hold((now, clock), keys) } else { None };
+        let Some(hold) = hold else { return };
+        if self.is_further(now, &hold) {
+            self.count += 1;
+            // Whoever loses so often has the first keys served on no longer.
+            if self.holds.len() == MOST {
+                self.holds.remove(0);
             }
-            return;
+            self.holds.push(hold);
+            self.join();
         }
-        let is_old = self.before.as_ref().is_some_and(|(_, since)| now >= *since + WINDOW);
-        if let Some(next) = self.next.take_if(|_| is_old) {
-            self.before = Some((next, now));
+        self.restart(now, keys);
+    }
+
+    /// A hold of what the store lost of the keys of the last [`WINDOW`], if that was too much.
+    fn new_hold(&self, (now, clock): (Instant, SystemTime), keys: &KeySet) -> Option<Hold> {
+        let share = self.settings.share;
+        let (then, lost) = self.past.iter().find_map(|(_, then)| Some((then, losses(then, keys, share)?)))?;
+        // Counted against what the store had then, and served as it was last.
+        let newest = self.past.back().map(|(_, newest)| served_since(then, newest, true));
+        let before = newest.unwrap_or_else(|| then.clone());
+        Some(Hold::new((now, clock), (before, keys), lost, self.settings.hold))
+    }
+
+    /// Whether this is more than the rest of a loss that is held.
+    fn is_further(&self, now: Instant, hold: &Hold) -> bool {
+        let (Some(newest), Some(on)) = (self.holds.last(), self.on()) else { return true };
+        now > newest.began + WINDOW || serve_on(&hold.before, &on.keys, &hold.losses, &on.keys).held > 0
+    }
+
+    /// What was held goes on, or ends.
+    fn go_on(&mut self, (now, clock): (Instant, SystemTime), keys: &KeySet) {
+        let is_away = self.away.is_some();
+        let mut ends = Vec::new();
+        for hold in std::mem::take(&mut self.holds) {
+            match hold.go_on((now, clock), keys, self.settings, is_away) {
+                Ok(hold) => self.holds.push(hold),
+                Err(end) => ends.push(end),
+            }
         }
-        let Some((before, _)) = self.before.as_ref().filter(|_| may_lose) else { return };
-        let Some(losses) = losses(before, keys, self.settings.share) else { return };
-        // Counted against what was served then, and served as it was last.
-        let newest = self.next.as_ref().map(|next| served_since(before, next, true));
-        let before = newest.unwrap_or_else(|| before.clone());
-        let on = serve_on(&before, keys, &losses, &before);
-        let lasts = self.settings.hold;
-        self.holds += 1;
-        self.hold = Some(Hold {
-            before,
-            losses,
-            until: now + lasts,
-            times: (clock, clock + lasts),
-            revision: keys.revision(),
-            on,
-            settling: None,
+        if let Some(end) = ends.pop() {
+            // What came back may be lost again at once.
+            self.note(now, keys);
+            self.ended = Some(end).filter(|_| self.holds.is_empty());
+        }
+    }
+
+    /// What is served with several holds: the keys of the store, and what each of them lost.
+    fn join(&mut self) {
+        let [first, others @ ..] = self.holds.as_slice() else { return self.joined = None };
+        if others.is_empty() {
+            return self.joined = None;
+        }
+        let last = self.joined.take().map_or_else(|| first.on.keys.clone(), |on| on.keys);
+        let all = others.iter().fold(first.on.clone(), |all, hold| {
+            let on = serve_on(&hold.before, &all.keys, &hold.losses, &last);
+            ServedOn {
+                keys: on.keys,
+                held: all.held + on.held,
+                services: [all.services, on.services].concat(),
+                instances: [all.instances, on.instances].concat(),
+            }
         });
+        self.joined = Some(all);
+    }
+
+    fn on(&self) -> Option<&ServedOn> {
+        self.joined.as_ref().or_else(|| Some(&self.holds.first()?.on))
     }
 
     /// Lets in what is held.
-    pub(super) fn release(&mut self, now: Instant, keys: &KeySet) -> bool {
-        let was_held = self.hold.take().is_some();
+    pub(super) fn release(&mut self) -> bool {
+        let was_held = !std::mem::take(&mut self.holds).is_empty();
         if was_held {
-            self.end(now, keys, HoldEnd::Released);
+            self.ended = Some(HoldEnd::Released);
         }
+        self.join();
         was_held
     }
 
-    fn end(&mut self, now: Instant, keys: &KeySet, end: HoldEnd) {
-        self.before = Some((keys.clone(), now));
-        self.next = None;
-        self.ended = Some(end);
+    /// What was lost so far is dealt with.
+    fn restart(&mut self, now: Instant, keys: &KeySet) {
+        self.past = VecDeque::from([(now, keys.clone())]);
+        self.may_have_lost = false;
     }
 
     /// Why the last hold ended, once.
@@ -179,43 +268,67 @@ impl Guard {
 
     /// When to judge again, even if no key changes.
     pub(super) fn due(&self) -> Option<Instant> {
-        let hold = self.hold.as_ref()?;
-        Some(hold.settling.map_or(hold.until, |since| hold.until.min(since + SETTLED)))
+        self.holds.iter().filter(|_| self.away.is_none()).map(Hold::due).min()
     }
 
     /// What is served instead of the store's keys.
     pub(super) fn held(&self) -> Option<&KeySet> {
-        self.hold.as_ref().map(|hold| &hold.on.keys)
+        self.on().map(|on| &on.keys)
     }
 
     /// How many changes were held so far.
     pub(super) fn holds(&self) -> u64 {
-        self.holds
+        self.count
     }
 
     /// What is held, in words. `prefix`: of the keys.
     pub(super) fn shown(&self, prefix: &str) -> Option<HeldBack> {
-        let hold = self.hold.as_ref()?;
-        let (since, until) = hold.times;
+        let on = self.on()?;
         Some(HeldBack {
-            since,
-            until,
-            keys: hold.on.held,
-            services: hold.on.services.clone(),
-            instances: hold.on.instances.clone(),
-            problems: hold.problems(prefix),
+            since: self.holds.iter().map(|hold| hold.times.0).min()?,
+            until: self.holds.iter().map(|hold| hold.times.1).max()?,
+            keys: on.held,
+            services: on.services.clone(),
+            instances: on.instances.clone(),
+            problems: self.holds.iter().flat_map(|hold| hold.problems(prefix)).collect(),
         })
     }
 }
 
 impl Hold {
+    /// Of what was taken away of the keys before, for so long.
+    fn new(
+        (now, clock): (Instant, SystemTime),
+        (before, keys): (KeySet, &KeySet),
+        losses: Losses,
+        lasts: Duration,
+    ) -> Self {
+        let on = serve_on(&before, keys, &losses, &before);
+        Self {
+            before,
+            losses,
+            began: now,
+            until: now + lasts,
+            times: (clock, clock + lasts),
+            revision: keys.revision(),
+            on,
+            settling: None,
+        }
+    }
+
+    /// When to judge it again, even if no key changes.
+    fn due(&self) -> Instant {
+        self.settling.map_or(self.until, |since| self.until.min(since + SETTLED))
+    }
+
     fn go_on(
         self,
         (now, clock): (Instant, SystemTime),
         keys: &KeySet,
         GuardSettings { share, hold: lasts }: GuardSettings,
+        is_away: bool,
     ) -> Result<Self, HoldEnd> {
-        if now >= self.until {
+        if !is_away && now >= self.until {
             return Err(HoldEnd::Over);
         }
         let lost = losses(&self.before, keys, share);
@@ -235,17 +348,24 @@ impl Hold {
             return Err(HoldEnd::Returned);
         }
         let settling = settling.map(|since| if on.held < self.on.held { now } else { since });
-        match settling.is_some_and(|since| now >= since + SETTLED) {
+        match settling.is_some_and(|since| !is_away && now >= since + SETTLED) {
             true => Err(HoldEnd::Settled),
             false => Ok(Self { losses, on, settling, until, times, ..self }),
         }
     }
 
+    /// The store was away for so long.
+    fn postpone(&mut self, by: Duration) {
+        self.until += by;
+        self.times.1 += by;
+        self.settling = self.settling.map(|since| since + by);
+    }
+
     fn problems(&self, prefix: &str) -> Vec<Problem> {
         let until = utc(seconds(self.times.1));
         let rest = format!(
-            "were taken away at once, at revision {}; they are served on until their keys come back, until {until}, \
-             or until `pointsman guard release` lets the change in",
+            "were taken away at once, at revision {}; they are served on until their keys come back, until {until} \
+             (later, if the store is away meanwhile), or until `pointsman guard release` lets the change in",
             self.revision
         );
         let one = |key: &str, service: Option<(Protocol, ServiceName)>, what: String, share: Percent| {

@@ -9,6 +9,7 @@
 //! Other inputs of compile: where the engine listens (Applied), the addresses of host names (Names)
 //! ```
 
+mod barrier;
 mod burst;
 mod defaults;
 pub(crate) mod expiry;
@@ -16,6 +17,7 @@ mod guard;
 mod journal;
 pub mod local;
 mod ports;
+mod recorder;
 mod standby;
 mod status;
 mod timeline;
@@ -25,12 +27,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
-use pointsman_table::{
-    BARRIER, Bind, Capabilities, Change, Compiled, KeySet, Limits, Names, OuterCert, Places, Table, compile,
-};
+use pointsman_table::{Bind, Capabilities, Compiled, KeySet, Limits, Names, OuterCert, Places, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use barrier::barrier_of;
 use burst::Burst;
 pub use defaults::Defaults;
 use expiry::Expiry;
@@ -38,11 +39,12 @@ use guard::Guard;
 pub use guard::GuardSettings;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
+pub use ports::PortProbe;
 use ports::Ports;
-pub use ports::Probe;
+pub use recorder::{ChangeNote, Recorder};
 pub use standby::Standby;
 use standby::Waiting;
-pub use status::{Around, FromSnapshot, HeldBack, Status};
+pub use status::{Around, FromSnapshot, HeldBack, IssuedCerts, Status};
 pub(crate) use timeline::epoch_millis;
 pub use timeline::{ChangedKey, Timeline, TimelineEntry};
 
@@ -76,7 +78,7 @@ pub struct ControlInputs {
     /// Where instances may be.
     pub places: Places,
     /// Tests whether we could listen on an address of a TCP service.
-    pub probe: Probe,
+    pub probe: PortProbe,
     /// Reads this machine's addresses; called at every full listing and whenever a name moves, because they may change.
     pub local: fn() -> Vec<IpAddr>,
     /// Reads the clock, for certificates.
@@ -91,6 +93,8 @@ pub struct ControlInputs {
     pub guard: GuardSettings,
     /// What was served before the start.
     pub standby: Option<Standby>,
+    /// The way to the keeper of the journal.
+    pub recorder: Recorder,
     /// The cluster that the store follows.
     pub cluster: ClusterId,
 }
@@ -108,6 +112,8 @@ impl ControlInputs {
             places: self.places.clone(),
             bound: Some(Arc::default()),
             certs: Arc::default(),
+            issued: Arc::default(),
+            answers: Arc::default(),
             names: Some(Arc::default()),
         }
     }
@@ -128,11 +134,15 @@ pub struct ControlChannels {
     pub wanted: watch::Sender<HostNames>,
     /// Certificates from outside the store; `None` until they were read.
     pub certs: watch::Receiver<Option<Arc<[OuterCert]>>>,
+    /// Certificates that we had issued; `None` until they were read.
+    pub issued: watch::Receiver<Option<IssuedCerts>>,
     /// Problems outside the keys.
     pub around: watch::Receiver<Around>,
     /// Counts the releases of what the guard holds.
     pub released: watch::Receiver<u64>,
-    /// To the keeper of the snapshot: the keys as served, once they come from the store.
+    /// Whether the engine has ended: nothing is left to decide.
+    pub ended: watch::Receiver<bool>,
+    /// To the keeper of the snapshot: the keys as served, once they come from the store. Closed when the last are sent.
     pub served: watch::Sender<Option<Arc<KeySet>>>,
     /// To the engine. The first one, of generation 0, is not served: it has the last good settings from before the start.
     pub tables: watch::Sender<Arc<Table>>,
@@ -160,6 +170,8 @@ enum ControlEvent {
     Named(Arc<Names>),
     /// Certificates from outside the store changed.
     Certs(Option<Arc<[OuterCert]>>),
+    /// Certificates that we had issued changed, or the answers to authorities.
+    Issued(Option<IssuedCerts>),
     /// A problem outside the keys appeared or ended.
     Around(Box<Around>),
     /// The store was not read in time: serve the snapshot.
@@ -170,17 +182,23 @@ enum ControlEvent {
     Guard,
     /// An operator let it in.
     Released,
-    /// The store's channel is closed.
+    /// The engine has ended, or the store's channel is closed.
     Stop,
 }
 
-/// Runs until the store's channel is closed; publishes pending changes first.
+/// Runs until the engine has ended, or the store's channel is closed; publishes pending changes first, and hands on the keys
+/// in use.
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
     channels.around.mark_changed();
     // Without them, the first table would refuse clients that the second one serves.
-    let _ = timeout(FIRST_CERTS, channels.certs.wait_for(Option::is_some)).await;
+    let read = async {
+        let _ = channels.certs.wait_for(Option::is_some).await;
+        let _ = channels.issued.wait_for(Option::is_some).await;
+    };
+    let _ = timeout(FIRST_CERTS, read).await;
     channels.certs.mark_changed();
+    channels.issued.mark_changed();
     let mut control = Control::new(inputs, &channels);
     loop {
         match control.next(&mut channels).await {
@@ -192,6 +210,7 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
             ControlEvent::Certs(certs) => control.certified(certs),
+            ControlEvent::Issued(issued) => control.issued(issued),
             ControlEvent::Around(around) => control.around(*around),
             ControlEvent::Standby => control.stand_in(),
             ControlEvent::Settle => control.settle(),
@@ -211,6 +230,7 @@ struct Control {
     /// When the keys in use are handed on.
     settle: Option<Instant>,
     served: watch::Sender<Option<Arc<KeySet>>>,
+    recorder: Recorder,
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     now: fn() -> SystemTime,
@@ -240,6 +260,7 @@ impl Control {
             cluster: inputs.cluster,
             settle: None,
             served: channels.served.clone(),
+            recorder: inputs.recorder,
             local: inputs.local,
             now: inputs.now,
             defaults: inputs.defaults,
@@ -260,6 +281,7 @@ impl Control {
     async fn next(&self, channels: &mut ControlChannels) -> ControlEvent {
         tokio::select! {
             biased;
+            () = over(&mut channels.ended) => ControlEvent::Stop,
             () = until(self.burst.due()) => ControlEvent::Quiet,
             () = until(self.held) => ControlEvent::Quiet,
             () = until(self.journal.due()) => ControlEvent::Report,
@@ -271,6 +293,7 @@ impl Control {
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
             Ok(()) = channels.certs.changed() => ControlEvent::Certs(channels.certs.borrow_and_update().clone()),
+            Ok(()) = channels.issued.changed() => ControlEvent::Issued(channels.issued.borrow_and_update().clone()),
             Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone().into()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
             // Last, so that a store that answers goes first.
@@ -279,7 +302,12 @@ impl Control {
     }
 
     fn take(&mut self, update: Update) {
+        let is_listing = matches!(update, Update::Reset { .. });
+        // What the store's keys were, if that is known.
+        let mut before = (is_listing && self.waiting.is_over()).then(|| self.keys.clone());
         if let Some((standby, was_served)) = self.waiting.end() {
+            self.recorder.follows(standby.cluster);
+            before = Some(standby.keys.clone());
             self.compare(standby, was_served);
         }
         self.guard.take(&update);
@@ -288,8 +316,12 @@ impl Control {
             Update::Reset { revision, entries } => {
                 self.limits.local = (self.local)().into();
                 self.keys.reset(revision, entries);
+                self.recorder.listed(&self.keys, before.as_ref(), self.cluster.get());
             }
-            Update::Changes { revision, changes } => self.keys.apply(revision, changes),
+            Update::Changes { revision, changes } => {
+                self.recorder.changing(&self.keys, revision, &changes);
+                self.keys.apply(revision, changes);
+            }
         }
         self.burst.add(Instant::now());
     }
@@ -328,15 +360,14 @@ impl Control {
 
     fn settle(&mut self) {
         self.settle = None;
-        let keys = self.in_use().clone();
-        self.guard.note(Instant::now(), &keys);
+        self.guard.note(Instant::now(), &self.keys);
         if self.waiting.is_over() {
-            self.served.send_replace(Some(Arc::new(keys)));
+            self.served.send_replace(Some(Arc::new(self.in_use().clone())));
         }
     }
 
     fn release(&mut self) {
-        if self.guard.release(Instant::now(), &self.keys) {
+        if self.guard.release() {
             self.burst.add(Instant::now());
         }
     }
@@ -350,6 +381,10 @@ impl Control {
         if self.guard.is_new() && self.waiting.is_over() {
             self.guard.note(Instant::now(), &self.keys);
         }
+        self.tell_held();
+    }
+
+    fn tell_held(&self) {
         let held = self.guard.shown(&self.limits.prefix).map(Arc::new);
         self.status.send_if_modified(|status| {
             let is_news = status.held != held;
@@ -373,6 +408,9 @@ impl Control {
         let (before, after) = (self.status.borrow().table.clone(), Arc::clone(&compiled.table));
         self.tables.send_replace(compiled.table.clone());
         self.status.send_modify(|status| {
+            if *status.answers.0 != **compiled.table.answers() {
+                status.answers = (Arc::clone(compiled.table.answers()), generation);
+            }
             status.table = Some(compiled.table);
             status.snapshot = status.snapshot.filter(|_| !self.waiting.is_over());
             status.found = compiled.problems.into();
@@ -449,6 +487,15 @@ impl Control {
         }
     }
 
+    /// Likewise. Authorities wait for answers, and clients for certificates.
+    fn issued(&mut self, issued: Option<IssuedCerts>) {
+        let IssuedCerts { certs, answers } = issued.unwrap_or_default();
+        (self.limits.issued, self.limits.answers) = (certs, answers);
+        if self.status.borrow().table.is_some() {
+            self.burst.add(Instant::now());
+        }
+    }
+
     fn named(&mut self, names: Arc<Names>) {
         self.limits.names = Some(names);
         // This machine's addresses may have changed since the last listing.
@@ -479,6 +526,9 @@ impl Control {
                 Some((number, first)) if first <= applied.generation => Some(number),
                 _ => status.barrier_served,
             };
+            if status.answers.1 <= applied.generation {
+                status.answered = Arc::clone(&status.answers.0);
+            }
             status.refused = applied.problems.into();
         });
         if !same {
@@ -490,6 +540,8 @@ impl Control {
         if condition.outage().is_some() {
             self.waiting.hurry(Instant::now());
         }
+        self.guard.reading(Instant::now(), matches!(condition, Condition::Watching { .. }));
+        self.tell_held();
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| {
             if std::mem::discriminant(&status.condition) != std::mem::discriminant(&condition) {
@@ -517,16 +569,12 @@ impl Control {
     }
 }
 
-/// The number that an update sets in the key `barrier`.
-fn barrier_of(update: &Update) -> Option<u64> {
-    let value = match update {
-        Update::Reset { entries, .. } => entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value),
-        Update::Changes { changes, .. } => changes.iter().rev().find_map(|change| match change {
-            Change::Put { key, value } if **key == *BARRIER => Some(value),
-            Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
-        }),
-    };
-    std::str::from_utf8(value?).ok()?.trim().parse().ok()
+/// Waits until the engine has ended.
+async fn over(ended: &mut watch::Receiver<bool>) {
+    let is_known = ended.wait_for(|ended| *ended).await.is_ok();
+    if !is_known {
+        std::future::pending().await
+    }
 }
 
 /// Waits until an instant; forever if there is none.

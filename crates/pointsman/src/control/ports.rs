@@ -6,15 +6,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pointsman_engine::inherited::Inherited;
 use pointsman_table::{Bind, Table};
 
-/// Tests whether a process could listen on an address.
-pub type Probe = fn(SocketAddr) -> io::Result<()>;
+/// Tests whether this process could listen on an address.
+#[derive(Clone, Debug)]
+pub struct PortProbe {
+    test: fn(SocketAddr) -> io::Result<()>,
+    /// Sockets that it was given: their addresses are in use, by the program before.
+    given: Inherited,
+}
+
+impl PortProbe {
+    /// By this test, unless there is a socket for the address.
+    pub fn new(test: fn(SocketAddr) -> io::Result<()>, given: Inherited) -> Self {
+        Self { test, given }
+    }
+
+    fn passes(&self, address: SocketAddr) -> bool {
+        self.given.has(address) || (self.test)(address).is_ok()
+    }
+}
 
 /// The addresses of TCP services.
 #[derive(Debug)]
 pub(super) struct Ports {
-    probe: Probe,
+    probe: PortProbe,
     /// Those that we listen on, or are about to.
     bound: Arc<BTreeSet<Bind>>,
     /// Those of the last table: the engine or a probe has tried them.
@@ -22,7 +39,7 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    pub(super) fn new(probe: Probe) -> Self {
+    pub(super) fn new(probe: PortProbe) -> Self {
         Self { probe, bound: Arc::default(), tried: BTreeSet::new() }
     }
 
@@ -36,7 +53,7 @@ impl Ports {
     pub(super) fn foretell(&mut self, table: &Table) -> bool {
         let wanted: BTreeSet<_> = table.tcp().iter().map(|(bind, _)| *bind).collect();
         let new = wanted.iter().filter(|bind| !self.tried.contains(bind) && !self.bound.contains(bind));
-        let free = new.copied().filter(|bind| (self.probe)(SocketAddr::new(bind.address, bind.port)).is_ok());
+        let free = new.copied().filter(|bind| self.probe.passes(SocketAddr::new(bind.address, bind.port)));
         let free: Vec<_> = free.collect();
         self.tried = wanted;
         if free.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pointsman_table::{InstanceName, Problem, Protocol, ServiceName, Table};
+use pointsman_table::{Answers, InstanceName, OuterCert, Problem, Protocol, ServiceName, Table};
 
 use super::expiry::utc;
 use pointsman_engine::Phase;
@@ -16,10 +16,25 @@ pub struct Around {
     pub state: Option<Problem>,
     /// The snapshot cannot be written, or could not be used.
     pub snapshot: Option<Problem>,
+    /// The journal of changes cannot be written.
+    pub journal: Option<Problem>,
     /// Both APIs of etcd hold keys.
     pub apis: Option<Problem>,
     /// The folder of `--certs` cannot be read.
     pub certs: Option<Problem>,
+    /// Another program cannot take over from this one.
+    pub takeover: Option<Problem>,
+    /// Certificates that an authority does not issue.
+    pub acme: Arc<[Problem]>,
+}
+
+/// Certificates that we had issued, and the answers to authorities that issue more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IssuedCerts {
+    /// The certificates.
+    pub certs: Arc<[OuterCert]>,
+    /// The answers.
+    pub answers: Arc<Answers>,
 }
 
 /// What is held, for pages and commands.
@@ -79,6 +94,10 @@ pub struct Status {
     pub barrier: Option<(u64, u64)>,
     /// The last such number that the engine uses.
     pub barrier_served: Option<u64>,
+    /// The answers to authorities in the newest table, and the generation of the first table that has them.
+    pub answers: (Arc<Answers>, u64),
+    /// Those that the engine gives.
+    pub answered: Arc<Answers>,
     /// Whether the store holds this balancer's current status key.
     pub kept: bool,
     /// The state of the store.
@@ -115,6 +134,8 @@ impl Status {
             served: false,
             barrier: None,
             barrier_served: None,
+            answers: (Arc::default(), 0),
+            answered: Arc::default(),
             kept: false,
             condition: Condition::Connecting { error: None },
             snapshot: None,
@@ -130,8 +151,9 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let Around { state, snapshot, apis, certs } = &self.around;
-        let around = apis.iter().chain(certs).chain(state).chain(snapshot);
+        let Around { state, snapshot, journal, apis, certs, takeover, acme } = &self.around;
+        let around =
+            apis.iter().chain(certs).chain(&**acme).chain(state).chain(snapshot).chain(journal).chain(takeover);
         let held = self.held.iter().flat_map(|held| &held.problems);
         held.chain(&*self.found).chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }

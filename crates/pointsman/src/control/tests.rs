@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pointsman_engine::inherited::Inherited;
 use pointsman_table::{Bind, Change, Problem, Resolved, guard_share};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
@@ -24,6 +25,7 @@ struct Bench {
     tables: watch::Receiver<Arc<Table>>,
     status: watch::Receiver<Status>,
     released: watch::Sender<u64>,
+    ended: watch::Sender<bool>,
     served: watch::Receiver<Option<Arc<KeySet>>>,
     control: JoinHandle<()>,
 }
@@ -43,6 +45,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
     let (to_names, wanted) = watch::channel(HostNames::default());
     let (released, told_releases) = watch::channel(0);
     let (to_keeper, served) = watch::channel(None);
+    let (ended, told_end) = watch::channel(false);
     let channels = ControlChannels {
         updates: from_store,
         condition: told,
@@ -50,8 +53,10 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         wanted: to_names,
         applied: from_engine,
         certs: watch::channel(Some(Arc::default())).1,
+        issued: watch::channel(Some(IssuedCerts::default())).1,
         around: watch::channel(Around::default()).1,
         released: told_releases,
+        ended: told_end,
         served: to_keeper,
         tables: to_engine,
         status: to_admin,
@@ -61,7 +66,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         prefix: "/p".into(),
         own: Box::default(),
         places: Places::default(),
-        probe: |_| Ok(()),
+        probe: PortProbe::new(|_| Ok(()), Inherited::default()),
         local: Vec::new,
         now,
         capabilities: Capabilities::HAPROXY,
@@ -73,10 +78,11 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
             hold: Duration::from_secs(600),
         },
         standby,
+        recorder: Recorder::default(),
         cluster: ClusterId::default(),
     };
     let control = tokio::spawn(run(inputs, channels));
-    Bench { updates, condition, applied, names, wanted, tables, status, released, served, control }
+    Bench { updates, condition, applied, names, wanted, tables, status, released, served, ended, control }
 }
 
 /// Ten seconds before the certificate of the tests becomes valid, when it is first asked for.
@@ -356,4 +362,18 @@ async fn what_is_lost_since_the_snapshot_is_held() {
         sleep(Duration::from_secs(1)).await;
         assert!(bench.tables.borrow().services().is_empty());
     }
+}
+
+/// The end may come before a table was in use for a moment.
+#[tokio::test(start_paused = true)]
+async fn the_last_keys_are_handed_on_at_the_end() {
+    let mut bench = bench_with(Some(snapshot(12)), Some("50%"));
+    bench.updates.send(Update::Reset { revision: 9, entries: Vec::new() }).await.unwrap();
+    bench.status.wait_for(|status| status.held.is_some() && status.table.is_some()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    bench.released.send(1).unwrap();
+    bench.status.wait_for(|status| status.held.is_none()).await.unwrap();
+    bench.ended.send(true).unwrap();
+    while bench.served.changed().await.is_ok() {}
+    assert_eq!(bench.served.borrow().as_ref().unwrap().len(), 1, "only the default is left");
 }

@@ -13,6 +13,7 @@ use super::member::{CertificateExpiry, HeldCount, Leaving, Listens, Member, Stag
 use crate::admin::view::protocol_word;
 use crate::admin::{Figures, Survey};
 use crate::control::{Status, expiry};
+use crate::tenure::Tenure;
 use pointsman_engine::Phase;
 use pointsman_engine::live::{InstancePath, Working};
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
@@ -58,20 +59,33 @@ pub struct About {
     pub listens: Listens,
 }
 
-/// Keeps the status key until `ended`, then removes it.
+/// Keeps the status key in this program's turn, and after it another one beside the successor's, for the work that is
+/// still open here; until `ended`, then removes it.
 pub async fn keep(
     store: &Store,
     about: About,
     status: watch::Sender<Status>,
     figures: Figures,
-    mut ended: watch::Receiver<bool>,
+    (mut tenure, mut ended): (Tenure, watch::Receiver<bool>),
 ) {
-    let mut about = about;
+    tokio::select! {
+        () = tenure.begins() => {}
+        _ = ended.wait_for(|ended| *ended) => return,
+    }
+    let (mut about, mut is_over) = (about, false);
     loop {
         let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
         let holder = LeaseHolder::new(store, owner, TTL);
         let mut keeper = Keeper::new(&holder, &about, &status, figures.clone());
         let replaced = tokio::select! {
+            biased;
+            _ = tenure.ends(), if !is_over => {
+                // The key stays as it is, and with it the lease: the successor writes it under the same lease.
+                is_over = true;
+                let mark = std::process::id();
+                about.name = format!("{}~{mark}", about.name);
+                continue;
+            }
             () = holder.run() => true,
             () = name_is_taken(&holder) => true,
             () = keeper.run() => false,
@@ -327,6 +341,7 @@ impl About {
             leaving,
             ..Member::default()
         };
+        member.list_answers(&status.answered);
         member.tell(status.problems());
         status.table.iter().for_each(|table| member.list_last_good(table));
         member.shorten();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_store::ASIDE;
-use pointsman_table::{Protocol, ServiceName, Table};
+use pointsman_table::{Answers, Protocol, ServiceName, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::view::protocol_word;
@@ -14,6 +14,8 @@ use crate::control::HeldBack;
 const MOST_PROBLEMS: usize = 20;
 /// Maximum number of services listed that are served with last good settings.
 const MOST_LAST_GOOD: usize = 100;
+/// Maximum number of challenges listed.
+const MOST_ANSWERS: usize = 64;
 /// Maximum length of a problem's text, in characters.
 const LONGEST_PROBLEM: usize = 400;
 /// Maximum number of instances listed with their open requests.
@@ -60,6 +62,9 @@ pub struct Member {
     /// The reason that it has lost the store, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// The challenges of authorities that it answers: their tokens, the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
     /// What its guard holds, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldCount>,
@@ -225,6 +230,16 @@ impl Member {
     /// Lists the services that are served with last good settings, up to the limit.
     pub fn list_last_good(&mut self, table: &Table) {
         self.last_good = last_good(table).take(MOST_LAST_GOOD).collect();
+    }
+
+    /// Whether it answers this challenge, as far as it lists them.
+    pub fn lists_answer(&self, token: &str) -> bool {
+        self.answers.len() >= MOST_ANSWERS || self.answers.iter().any(|known| known == token)
+    }
+
+    /// Lists the challenges that it answers, up to the limit.
+    pub fn list_answers(&mut self, answers: &Answers) {
+        self.answers = answers.keys().take(MOST_ANSWERS).map(ToString::to_string).collect();
     }
 
     /// Drops the excess from the list, instances without open requests first.

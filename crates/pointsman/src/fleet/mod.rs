@@ -8,6 +8,7 @@
 
 pub mod call;
 pub mod glance;
+pub mod instance_key;
 pub mod keeper;
 mod member;
 pub mod release;

@@ -116,6 +116,8 @@ async fn follow(settings: &StoreSettings, prefix: String, updates: mpsc::Sender<
     let settings = StoreSettings { prefix: prefix.clone(), ..settings.clone() };
     // Only the prefix differs from the tenure's store, whose settings were valid.
     let Ok(store) = Store::open(&settings) else { return };
+    // A folder starts empty. That it cannot be made is seen when keys are written.
+    let _ = store.make_place();
     let (sender, mut receiver) = mpsc::channel(1);
     let (condition, _) = watch::channel(Condition::Connecting { error: None });
     let pass_on = async {

@@ -7,11 +7,13 @@ use pointsman_native::LineFormat;
 use pointsman_store::Api;
 use pointsman_table::{Area, guard_share};
 
-use super::docker_host::DockerHost;
 use super::flag::{Flag, Group, PLAIN};
+use super::flags_acme;
+use super::flags_agent;
 use super::flags_traces;
 use super::model::Engine;
 use super::parse;
+use super::stats_socket;
 use crate::logging::access::{LogTarget, SyslogForm};
 
 /// Every setting, in the order of `--help`.
@@ -182,6 +184,19 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "stats-socket",
+        value: "PATH",
+        group: Group::Serve,
+        help: "A Unix socket that answers commands of HAProxy's stats socket, for HAProxy's tools. In quotes, words of \
+               HAProxy may follow: mode 660, level admin. Only with level admin can its clients change keys",
+        default: "none; mode 600, level operator",
+        read: |draft, choice| {
+            draft.stats_socket = Some(stats_socket::parse(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "metrics-detail",
         value: "NUMBER|all",
         group: Group::Serve,
@@ -321,6 +336,8 @@ pub static FLAGS: &[Flag] = &[
         },
         ..PLAIN
     },
+    flags_acme::ACME_CA,
+    flags_acme::ACME_DNS_HOOK,
     Flag {
         name: "accept-proxy",
         value: "PLACE",
@@ -393,8 +410,8 @@ pub static FLAGS: &[Flag] = &[
         name: "recent-requests",
         value: "NUMBER",
         group: Group::Native,
-        help: "How many requests are kept in memory for `pointsman logs`; 0 for none",
-        default: "1000 with --access-log, else 0",
+        help: "How many requests are kept in memory for `pointsman logs` and `plan`; 0 for none",
+        default: "10000 with --access-log, else 0",
         read: |draft, choice| {
             draft.access.recent = Some(parse::recent(choice.text())?);
             Ok(())
@@ -404,6 +421,7 @@ pub static FLAGS: &[Flag] = &[
     flags_traces::OTLP,
     flags_traces::OTLP_SAMPLE,
     flags_traces::OTLP_HEADER,
+    flags_traces::METRICS_EXEMPLARS,
     Flag {
         name: "haproxy",
         value: "FILE",
@@ -488,67 +506,11 @@ pub static FLAGS: &[Flag] = &[
         },
         ..PLAIN
     },
-    Flag {
-        name: "docker",
-        value: "URL",
-        group: Group::Agent,
-        help: "Address of the Docker daemon: unix:///PATH or tcp://HOST:PORT",
-        default: "unix:///var/run/docker.sock",
-        legacy: &["DOCKER_HOST"],
-        read: |draft, choice| {
-            draft.agent.docker = DockerHost::parse(choice.text())?;
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "node",
-        value: "NAME",
-        group: Group::Agent,
-        help: "This machine's name: the prefix of its instances' names",
-        default: "the name that Docker has for the machine",
-        read: |draft, choice| {
-            draft.agent.node = Some(parse::name(choice.text())?);
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "host",
-        value: "IP",
-        group: Group::Agent,
-        help: "This machine's address as balancers see it: they reach containers there, by the published ports",
-        default: "balancers reach containers by the containers' own addresses",
-        read: |draft, choice| {
-            let wrong = |_| format!("{:?} is not an address; write one such as 10.0.0.7", choice.text());
-            draft.agent.host = Some(choice.text().parse().map_err(wrong)?);
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "network",
-        value: "NAME",
-        group: Group::Agent,
-        help: "The Docker network in which balancers reach containers that are in several",
-        read: |draft, choice| {
-            draft.agent.network = Some(choice.text().to_owned());
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "ttl",
-        value: "TIME",
-        group: Group::Agent,
-        help: "How long the keys stay after the agent has stopped or died",
-        default: "15s",
-        read: |draft, choice| {
-            draft.agent.ttl = parse::ttl(choice.text())?;
-            Ok(())
-        },
-        ..PLAIN
-    },
+    flags_agent::DOCKER,
+    flags_agent::NODE,
+    flags_agent::HOST,
+    flags_agent::NETWORK,
+    flags_agent::TTL,
     Flag {
         name: "state",
         value: "DIR",

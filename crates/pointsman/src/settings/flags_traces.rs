@@ -32,6 +32,24 @@ pub(super) const OTLP_SAMPLE: Flag = Flag {
     ..PLAIN
 };
 
+/// Whether metrics name traces.
+pub(super) const METRICS_EXEMPLARS: Flag = Flag {
+    name: "metrics-exemplars",
+    value: "on|off",
+    group: Group::Native,
+    help: "With --otlp: tell Prometheus a trace for each bucket of a service's latencies, if it asks for OpenMetrics",
+    default: "off",
+    read: |draft, choice| {
+        draft.otlp.exemplars = match choice.text() {
+            "on" => true,
+            "off" => false,
+            other => return Err(format!("{other:?} is not on or off")),
+        };
+        Ok(())
+    },
+    ..PLAIN
+};
+
 /// What the collector wants to be told.
 pub(super) const OTLP_HEADER: Flag = Flag {
     name: "otlp-header",

@@ -1,14 +1,15 @@
 //! Certificates in the environment, as Kontena's load balancer took them: `SSL_CERTS`, with one or several, and each
-//! `SSL_CERT_<NAME>`. Judges none.
+//! `SSL_CERT_<NAME>`; and answers to authorities, `ACME_CHALLENGE_<NAME>`. Judges none.
 
 use std::sync::Arc;
 
-use pointsman_table::OuterCert;
+use pointsman_table::{Answers, OuterCert};
 
 use super::choice::Environment;
 
 const ALL: &str = "SSL_CERTS";
 const ONE: &str = "SSL_CERT_";
+const ANSWER: &str = "ACME_CHALLENGE_";
 /// Variables of OpenSSL, which hold paths.
 const FOREIGN: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// The end of a private key's block, of whatever kind.
@@ -23,6 +24,13 @@ pub(super) fn certificates(environment: &Environment) -> Arc<[OuterCert]> {
     };
     let ones = environment.iter().filter(is_one);
     all.chain(ones.map(|(name, value)| cert(name.to_ascii_lowercase(), name, &plain(value)))).collect()
+}
+
+/// The answers to authorities that Kontena asks for certificates: each value is one, and begins with its token.
+pub(super) fn answers(environment: &Environment) -> Arc<Answers> {
+    let values = environment.iter().filter(|(name, _)| name.starts_with(ANSWER)).map(|(_, value)| value.trim());
+    let answer = |value: &str| value.split_once('.').map(|(token, _)| (token.into(), value.into()));
+    Arc::new(values.filter_map(answer).collect())
 }
 
 fn cert(name: String, variable: &str, pem: &str) -> OuterCert {

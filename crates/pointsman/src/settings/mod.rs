@@ -12,20 +12,24 @@
 //! | `choice` | the source of a value |
 //! | `parse`, `docker_host` | single values |
 //! | `flag` | the form of a setting |
-//! | `flags`, `flags_traces` | the one home of every setting; those of traces |
+//! | `flags`, `flags_acme`, `flags_agent`, `flags_traces` | the one home of every setting; those of certificates by ACME, of the agent, of traces |
 //! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source wins |
+//! | `stats_socket` | the socket for HAProxy's tools |
 //! | `suggest` | the name that was meant |
 
 mod choice;
 mod docker_host;
 mod flag;
 mod flags;
+mod flags_acme;
+mod flags_agent;
 mod flags_traces;
 mod kontena;
 mod layers;
 mod model;
 mod parse;
+mod stats_socket;
 pub(crate) mod suggest;
 
 use std::collections::BTreeSet;
@@ -41,7 +45,8 @@ pub use docker_host::DockerHost;
 pub use flag::{Flag, Group};
 pub use flags::FLAGS;
 use model::Draft;
-pub use model::{AccessSettings, AgentSettings, Engine, Host, Settings, SettingsError};
+pub use model::{AccessSettings, AcmeSettings, AgentSettings, Engine, Host, Settings, SettingsError};
+pub use stats_socket::{StatsLevel, StatsSocket};
 
 /// The port that `https://` without a port means (RFC 9110 §4.2.2).
 const HTTPS_PORT: u16 = 443;
@@ -138,6 +143,7 @@ impl Draft {
             https: self.https.unwrap_or_default(),
             admin: self.admin,
             admin_hosts: self.admin_hosts,
+            stats_socket: self.stats_socket,
             metrics_detail: self.metrics_detail,
             engine: self.engine,
             haproxy: self.haproxy,
@@ -152,6 +158,7 @@ impl Draft {
             health_uri: self.health_uri,
             accept_proxy: self.accept_proxy,
             certs: self.certs,
+            acme: AcmeSettings { answers: kontena::answers(environment), ..self.acme },
             guard: self.guard,
             cert_variables: kontena::certificates(environment),
             log: self.log,

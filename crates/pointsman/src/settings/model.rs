@@ -10,16 +10,28 @@ use std::time::Duration;
 use pointsman_haproxy::HaproxySettings;
 use pointsman_native::LineFormat;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::{Bind, Capabilities, OuterCert, Places, guard_share};
+use pointsman_table::{Answers, Bind, Capabilities, OuterCert, Places, guard_share};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
+use super::stats_socket::StatsSocket;
 use crate::control::GuardSettings;
 use crate::logging::access::{LogTarget, SyslogForm};
 use crate::traces::OtlpSettings;
 
 /// How many requests are kept in memory beside an access log.
-const USUAL_RECENT: usize = 1_000;
+const USUAL_RECENT: usize = 10_000;
+
+/// How certificates are asked for, as far as no key says.
+#[derive(Clone, Debug, Default)]
+pub struct AcmeSettings {
+    /// The file of `--acme-ca`.
+    pub ca: Option<PathBuf>,
+    /// The program of `--acme-dns-hook`.
+    pub hook: Option<PathBuf>,
+    /// Answers to authorities that somebody else asked, from variables of the environment.
+    pub answers: Arc<Answers>,
+}
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -140,6 +152,8 @@ pub struct Settings {
     pub metrics_detail: Option<usize>,
     /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
     pub admin_hosts: Vec<Box<str>>,
+    /// The socket for HAProxy's tools, if there is one.
+    pub stats_socket: Option<StatsSocket>,
     /// The proxy engine.
     pub engine: Engine,
     /// How to run HAProxy.
@@ -166,6 +180,8 @@ pub struct Settings {
     pub accept_proxy: Option<Box<str>>,
     /// The folder of certificates in files.
     pub certs: Option<PathBuf>,
+    /// How certificates are asked for, as far as no key says.
+    pub acme: AcmeSettings,
     /// Certificates in variables of the environment. Secret.
     pub cert_variables: Arc<[OuterCert]>,
     /// How much may be taken away at once.
@@ -188,6 +204,7 @@ pub(super) struct Draft {
     pub(super) https: Option<Vec<SocketAddr>>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) admin_hosts: Vec<Box<str>>,
+    pub(super) stats_socket: Option<StatsSocket>,
     pub(super) metrics_detail: Option<usize>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
@@ -201,6 +218,7 @@ pub(super) struct Draft {
     pub(super) health_uri: Option<Box<str>>,
     pub(super) accept_proxy: Option<Box<str>>,
     pub(super) certs: Option<PathBuf>,
+    pub(super) acme: AcmeSettings,
     pub(super) state: Option<PathBuf>,
     pub(super) guard: GuardSettings,
     pub(super) log: Option<String>,
@@ -221,6 +239,7 @@ impl Default for Draft {
             https: None,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             admin_hosts: Vec::new(),
+            stats_socket: None,
             metrics_detail: Some(2000),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
@@ -234,6 +253,7 @@ impl Default for Draft {
             health_uri: None,
             accept_proxy: None,
             certs: None,
+            acme: AcmeSettings::default(),
             state: None,
             guard: GuardSettings { share: guard_share("50%").expect("a share"), hold: Duration::from_secs(600) },
             log: None,

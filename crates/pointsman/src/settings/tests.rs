@@ -86,6 +86,14 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         (Row { variables: "KONTENA_LB_SSL_CIPHERS=HIGH", ..Row::default() }, "ciphers: Some(\"HIGH\")"),
         (Row { flags: "certs=/c", ..Row::default() }, "certs: Some(\"/c\")"),
         (Row { variables: "SSL_CERT_A=hunter2", ..Row::default() }, "cert_variables: [ssl_cert_a from SSL_CERT_A],"),
+        (
+            Row { flags: "acme-ca=/c", ..Row::default() },
+            "acme: AcmeSettings { ca: Some(\"/c\"), hook: None, answers: {} }",
+        ),
+        (
+            Row { variables: "ACME_CHALLENGE_a=token.print ACME_CHALLENGE_b=", ..Row::default() },
+            "answers: {\"token\": \"token.print\"}",
+        ),
         (Row { flags: "haproxy-hard-stop=2m", ..Row::default() }, "hard_stop: 120s"),
         (Row { flags: "haproxy-reload-every=500ms", ..Row::default() }, "reload_every: 500ms"),
         (

@@ -6,10 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_engine::live::Registry;
+use pointsman_engine::live::{DownBefore, Registry};
 use pointsman_engine::sys::give_memory_back;
 use pointsman_store::Api;
-use pointsman_table::{Problem, ProblemKind, Table};
+use pointsman_table::{Memory, Problem, ProblemKind, Table};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -186,10 +186,7 @@ impl StateKeeper {
         let accepted = self.accepted.clone();
         let saved = spawn_blocking(move || {
             let former = || accepted.map_or_else(|| file.read().unwrap_or_default().memory, |table| table.memory());
-            let memory = match judged.as_deref().is_none_or(rejects) {
-                true => table.memory_beside(former(), judged.as_deref()),
-                false => table.memory(),
-            };
+            let memory = memory_of(&table, judged.as_deref(), former);
             let kept = Kept { api, memory, ..Kept::default() };
             save(&file, kept.with_down(down, epoch_seconds()), written)
         });
@@ -213,6 +210,23 @@ impl StateKeeper {
         let problem = advice.map(|advice| Problem::of_setting(ProblemKind::State, "state", advice));
         self.around.send_if_modified(|around| std::mem::replace(&mut around.state, problem.clone()) != problem);
     }
+}
+
+/// The last good settings of a table, which the engine has judged with these problems; `None`: not yet. `former`: what
+/// was kept before, for services that the engine rejects.
+fn memory_of(table: &Table, judged: Option<&[Problem]>, former: impl FnOnce() -> Memory) -> Memory {
+    match judged.is_none_or(rejects) {
+        true => table.memory_beside(former(), judged),
+        false => table.memory(),
+    }
+}
+
+/// What would be written now, for the program that takes over; `None`: no table is in use yet.
+pub fn kept_now(file: &StateFile, status: &Status, api: Option<Api>, down: DownBefore) -> Option<Vec<u8>> {
+    let table = status.table.as_ref()?;
+    let judged = judged(status, table.generation());
+    let memory = memory_of(table, judged.as_deref(), || file.read().unwrap_or_default().memory);
+    Some(file.text(&Kept { api, memory, ..Kept::default() }.with_down(down, epoch_seconds())))
 }
 
 /// Whether the engine serves anything in an older form, by its problems: that is not what the table keeps.

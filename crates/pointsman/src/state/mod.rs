@@ -6,10 +6,13 @@
 //! STATE/memory/<hash>.json     format 1: store, prefix, etcd_api, services, config, certs, down; only its owner can read it
 //! STATE/memory/<hash>.json.bad a file that could not be used
 //! STATE/memory/<hash>.snapshot the keys that were served: see `snapshot`
+//! STATE/memory/<hash>.journal  which keys changed, and when: see `journal`
 //! ```
 //!
 //! This file is for what keys cannot say: settings that were good once, health, the API. The snapshot holds the keys.
 
+pub mod journal;
+pub mod journal_keeper;
 pub mod keeper;
 pub mod snapshot;
 pub mod snapshot_keeper;
@@ -95,6 +98,8 @@ impl Kept {
 pub struct StateFile {
     path: PathBuf,
     store: Vec<String>,
+    /// The store is a folder.
+    is_folder: bool,
     prefix: String,
 }
 
@@ -155,7 +160,8 @@ impl StateFile {
         store.sort();
         let parts = store.iter().chain([&settings.prefix]).flat_map(|part| part.bytes().chain([0]));
         let path = state.join("memory").join(format!("{:016x}.json", fnv(parts)));
-        Self { path, store, prefix: settings.prefix.clone() }
+        let is_folder = matches!(settings.location, Location::Directory(_));
+        Self { path, store, is_folder, prefix: settings.prefix.clone() }
     }
 
     /// The state kept last, if any. A balancer whose endpoints have changed, perhaps there and back, finds the newest
@@ -177,6 +183,13 @@ impl StateFile {
             self.complain(&error);
             self.newest(None)
         })
+    }
+
+    /// What another program of this store and prefix kept, from the text that it would have written; `None`: it cannot be
+    /// used.
+    pub fn given(text: &[u8]) -> Option<Kept> {
+        let record: Record<'static> = serde_json::from_slice(text).ok()?;
+        (record.format == FORMAT).then(|| record.into())
     }
 
     fn newest(&self, own: Option<FoundFile>) -> Kept {
@@ -233,7 +246,7 @@ impl StateFile {
     }
 
     /// The file's content for this state.
-    fn text(&self, kept: &Kept) -> Vec<u8> {
+    pub fn text(&self, kept: &Kept) -> Vec<u8> {
         let api = kept.api.and_then(|api| match api {
             Api::Auto => None,
             Api::V2 => Some("2".to_owned()),

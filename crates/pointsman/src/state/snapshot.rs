@@ -5,15 +5,16 @@
 //! STATE/memory/<hash>.snapshot      "pointsman snapshot 1\n", one line of JSON (store, prefix, cluster, revision, keys),
 //!                                   then each key: its length and its value's (4 bytes, little endian), key, value;
 //!                                   then the checksum of all that, 16 hexadecimal digits
-//! STATE/memory/<hash>.snapshot.bad  one that could not be used
+//! STATE/memory/<hash>.snapshot.bad  one that could not be used: the last of this name, for a week
 //! ```
 //!
 //! The file's time of change says when the store was known to hold these keys.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{KeySet, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ const MARK: &str = "pointsman snapshot ";
 const FORMAT: u32 = 1;
 /// Digits of the checksum.
 const DIGITS: usize = 16;
+/// How long a file that could not be used is kept for people to look at.
+const BAD_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The file's ending.
 const ENDING: &str = "snapshot";
 
@@ -78,11 +81,12 @@ impl SnapshotFile {
         let aside = self.path().with_extension("snapshot.bad");
         let moved = match error.kind() {
             io::ErrorKind::InvalidData => match fs::rename(self.path(), &aside) {
-                Ok(()) => format!("it is now {}", aside.display()),
+                Ok(()) => format!("it is kept for a week as {}", aside.display()),
                 Err(error) => format!("it cannot be moved away: {error}"),
             },
             _ => "it stays there".to_owned(),
         };
+        self.sweep(SystemTime::now());
         let path = self.path().display();
         let advice = format!(
             "{path}: the snapshot cannot be used: {error}; {moved}. Nothing is served before the store is read"
@@ -102,15 +106,22 @@ impl SnapshotFile {
         if about.len() > LONGEST {
             return Err(unusable(format!("it has {} bytes", about.len())));
         }
-        let bytes = fs::read(path)?;
-        let (heading, entries) = decoded(&bytes)?;
+        self.given(&fs::read(path)?, about.modified()?)
+    }
+
+    /// What these bytes of such a file hold. `at`: when the store was known to hold these keys.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn given(&self, bytes: &[u8], at: SystemTime) -> io::Result<Standby> {
+        let (heading, entries) = decoded(bytes)?;
         let Heading { store, prefix, cluster, revision, .. } = heading;
         if prefix != self.0.prefix || !store.iter().any(|one| self.0.store.contains(one)) {
             return Err(unusable("it is of another store or prefix"));
         }
         let mut keys = KeySet::default();
         keys.reset(revision, entries);
-        Ok(Standby { keys, at: about.modified()?, cluster })
+        Ok(Standby { keys, at, cluster })
     }
 
     /// Replaces the file in one step: after a crash or on a full disk it is the old one or the new one.
@@ -131,14 +142,25 @@ impl SnapshotFile {
 
     /// Removes the snapshots that this one replaces: of the same prefix, with other endpoints of its store.
     pub fn tidy(&self) {
-        for path in self.others().filter(|path| self.read(path).is_ok()) {
-            if let Err(error) = fs::remove_file(&path) {
-                debug!("{}: {error}", path.display());
-            }
-        }
+        self.others().filter(|path| self.read(path).is_ok()).for_each(|path| remove(&path));
     }
 
-    fn encoded(&self, keys: &KeySet, cluster: u64) -> io::Result<Vec<u8>> {
+    /// Removes files that could not be used and were set aside long before `now`: they hold secrets, too.
+    pub fn sweep(&self, now: SystemTime) {
+        let is_old = |path: &PathBuf| {
+            let set_aside =
+                fs::metadata(path).map(|about| UNIX_EPOCH + Duration::from_secs(about.ctime().max(0).cast_unsigned()));
+            set_aside.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > BAD_FOR))
+        };
+        let set_aside = self.0.files().filter(|path| path.extension().is_some_and(|end| end == "bad"));
+        set_aside.filter(is_old).for_each(|path| remove(&path));
+    }
+
+    /// The file's bytes for these keys.
+    ///
+    /// # Errors
+    /// A key or value has more than 4 GiB.
+    pub fn encoded(&self, keys: &KeySet, cluster: u64) -> io::Result<Vec<u8>> {
         let heading = Heading {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.0.store.clone(),
@@ -161,6 +183,12 @@ impl SnapshotFile {
         let sum = fnv(bytes.iter().copied());
         write!(bytes, "{sum:0DIGITS$x}")?;
         Ok(bytes)
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        debug!("{}: {error}", path.display());
     }
 }
 
@@ -214,7 +242,6 @@ fn entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use super::*;
     use crate::state::tests::settings;
@@ -287,7 +314,15 @@ mod tests {
             assert!(standby.is_none() && problem.contains(expected), "{problem}");
             assert!(!one.path().exists(), "it is set aside");
         }
-        assert!(one.path().with_extension("snapshot.bad").exists());
+        let aside = one.path().with_extension("snapshot.bad");
+        let of_state = one.path().with_extension("json.bad");
+        fs::write(&of_state, "x").unwrap();
+        one.write(&keys(), 42).unwrap();
+        let days = |count: u64| SystemTime::now() + Duration::from_secs(count * 24 * 3600);
+        one.sweep(days(6));
+        assert!(aside.exists() && of_state.exists());
+        one.sweep(days(8));
+        assert!(!aside.exists() && !of_state.exists() && one.path().exists(), "one of each name, for a week");
     }
 
     #[test]

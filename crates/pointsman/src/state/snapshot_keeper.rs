@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pointsman_engine::sys::give_memory_back;
 use pointsman_store::{ClusterId, Condition};
@@ -22,7 +22,7 @@ const RENEW: Duration = Duration::from_secs(20);
 /// The sources of the snapshot.
 #[derive(Debug)]
 pub struct SnapshotSources {
-    /// The keys as served, once they come from the store.
+    /// The keys as served, once they come from the store. Closed when the last were sent, as the balancer ends.
     pub served: watch::Receiver<Option<Arc<KeySet>>>,
     /// Whether the store is followed.
     pub status: watch::Receiver<Status>,
@@ -32,8 +32,7 @@ pub struct SnapshotSources {
     pub ended: watch::Receiver<bool>,
 }
 
-/// Keeps the file until the balancer ends, and writes it once more then if it is not up to date. A disk that hangs cannot
-/// keep it from ending.
+/// Keeps the file until the last keys came, and writes these too. A disk that hangs cannot keep the balancer from ending.
 pub async fn keep(file: SnapshotFile, sources: SnapshotSources, around: watch::Sender<Around>) {
     let ended = sources.ended.clone();
     at_most_farewell(ended, SnapshotKeeper { file, around, written: None, failed: false }.run(sources)).await;
@@ -48,15 +47,21 @@ struct SnapshotKeeper {
 }
 
 impl SnapshotKeeper {
-    async fn run(mut self, SnapshotSources { mut served, status, cluster, mut ended }: SnapshotSources) {
+    async fn run(mut self, SnapshotSources { mut served, status, cluster, .. }: SnapshotSources) {
         let mut next = Instant::now();
         loop {
-            let is_over = tokio::select! {
-                _ = ended.wait_for(|ended| *ended) => true,
-                Ok(()) = served.changed() => false,
+            let mut is_over = tokio::select! {
+                changed = served.changed() => changed.is_err(),
                 () = sleep_until(next), if self.failed => false,
                 () = sleep(RENEW) => false,
             };
+            // Until then, what comes takes the place of what came.
+            while !is_over {
+                tokio::select! {
+                    () = sleep_until(next) => break,
+                    changed = served.changed() => is_over = changed.is_err(),
+                }
+            }
             let newest = served.borrow_and_update().clone();
             let Some(keys) = newest else {
                 if is_over {
@@ -64,12 +69,6 @@ impl SnapshotKeeper {
                 }
                 continue;
             };
-            if !is_over {
-                tokio::select! {
-                    () = sleep_until(next) => {}
-                    _ = ended.wait_for(|ended| *ended) => {}
-                }
-            }
             let began = Instant::now();
             self.save(&keys, &status, cluster.get()).await;
             let pause = if self.failed { RETRY } else { (began.elapsed() * SHARE).clamp(SHORTEST, LONGEST) };
@@ -100,6 +99,7 @@ impl SnapshotKeeper {
             if is_first {
                 file.tidy();
             }
+            file.sweep(SystemTime::now());
             if !is_written {
                 give_memory_back();
             }

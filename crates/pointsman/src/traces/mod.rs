@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
+use pointsman_engine::exemplars::{Exemplar, Exemplars};
 use pointsman_engine::seldom::Seldom;
-use pointsman_engine::spans::{Span, SpanCounts, SpanDrop, SpanReceiver, span_queue};
+use pointsman_engine::spans::{Span, SpanCounts, SpanDrop, SpanReceiver, SpanValue, span_queue};
 use pointsman_native::TraceSettings;
 use pointsman_table::shown;
 use tokio::sync::watch;
@@ -48,11 +49,13 @@ pub struct OtlpSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The share of requests that are recorded, of those whose caller has not decided.
     pub share: f64,
+    /// Whether metrics name traces.
+    pub exemplars: bool,
 }
 
 impl Default for OtlpSettings {
     fn default() -> Self {
-        Self { url: None, headers: Vec::new(), share: 0.01 }
+        Self { url: None, headers: Vec::new(), share: 0.01, exemplars: false }
     }
 }
 
@@ -63,6 +66,8 @@ pub struct Traces {
     pub engine: Option<TraceSettings>,
     /// What became of spans.
     pub counts: Arc<SpanCounts>,
+    /// What metrics tell of traces; `None`: nothing.
+    pub exemplars: Option<Arc<Exemplars>>,
     sender: Option<SpanSender>,
 }
 
@@ -75,9 +80,15 @@ impl Traces {
     /// # Errors
     /// The URL needs TLS, and this machine has no authorities.
     pub fn open(settings: &OtlpSettings) -> anyhow::Result<Self> {
-        let Some(url) = settings.url.clone() else { return Ok(Self::default()) };
+        let Some(url) = settings.url.clone() else {
+            if settings.exemplars {
+                warn!("--metrics-exemplars has no effect without --otlp: exemplars name traces");
+            }
+            return Ok(Self::default());
+        };
         let collector = Collector::new(url, &settings.headers)?;
         let counts = Arc::new(SpanCounts::default());
+        let exemplars = settings.exemplars.then(Arc::<Exemplars>::default);
         let (queue, spans) = span_queue(Arc::clone(&counts));
         let sender = SpanSender {
             collector,
@@ -85,12 +96,13 @@ impl Traces {
             spans,
             batch: Vec::new(),
             counts: Arc::clone(&counts),
+            exemplars: exemplars.clone(),
             since: Instant::now(),
             lines: Seldom::new(TELL_EVERY),
             failing: None,
         };
         let engine = Some(TraceSettings { share: settings.share, queue });
-        Ok(Self { engine, counts, sender: Some(sender) })
+        Ok(Self { engine, counts, exemplars, sender: Some(sender) })
     }
 
     /// Begins to send. `name`: this balancer's.
@@ -113,6 +125,19 @@ impl Sending {
     }
 }
 
+/// The services and exemplars of requests whose latencies are counted.
+fn exemplars(spans: &[Span]) -> Vec<(Box<str>, Exemplar)> {
+    let exemplar = |span: &Span| {
+        let took = span.took?;
+        let service = span.attributes.iter().find_map(|(name, value)| match value {
+            SpanValue::Text(value) if *name == "pointsman.service" => Some(value.clone()),
+            _ => None,
+        });
+        Some((service?, Exemplar { trace: span.trace, span: span.id, took, at: span.end }))
+    };
+    spans.iter().filter_map(exemplar).collect()
+}
+
 /// Waits for the end of the program.
 async fn ended(ends: &mut watch::Receiver<bool>) {
     // An error is an end, too.
@@ -127,6 +152,7 @@ struct SpanSender {
     /// The spans of the next request.
     batch: Vec<Span>,
     counts: Arc<SpanCounts>,
+    exemplars: Option<Arc<Exemplars>>,
     since: Instant,
     lines: Seldom,
     /// The log said that it fails; how many spans had been dropped until then.
@@ -175,11 +201,17 @@ impl SpanSender {
     async fn send(&mut self, ends: &mut watch::Receiver<bool>) {
         let batch = std::mem::take(&mut self.batch);
         let (body, spans) = (Bytes::from(otlp::encode(&self.name, &batch)), batch.len());
+        let told = if self.exemplars.is_some() { exemplars(&batch) } else { Vec::new() };
         drop(batch);
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=ATTEMPTS {
             let (why, after) = match self.collector.post(body.clone()).await {
-                Posted::Taken(rejected) => return self.taken(spans, rejected),
+                Posted::Taken(rejected) => {
+                    // The collector has them.
+                    let kept = self.exemplars.iter().filter(|_| rejected.is_none());
+                    kept.for_each(|kept| told.iter().for_each(|(service, one)| kept.keep(service, *one)));
+                    return self.taken(spans, rejected);
+                }
                 Posted::Refused(why) => {
                     self.counts.add_dropped(SpanDrop::Refused, spans);
                     return self.failed(&why);

@@ -6,6 +6,10 @@ use prost::Message;
 
 /// What collectors call us.
 const SCOPE: &str = "pointsman";
+/// `SpanFlags`: that of `traceparent`, and whether the span above is another program's.
+const SAMPLED: u32 = 1;
+const KNOWS_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
 
 #[derive(Clone, PartialEq, Message)]
 struct ExportRequest {
@@ -66,6 +70,9 @@ struct SpanMessage {
     attributes: Vec<KeyValue>,
     #[prost(message, optional, tag = "15")]
     status: Option<SpanStatus>,
+    /// `SpanFlags`.
+    #[prost(fixed32, tag = "16")]
+    flags: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -142,6 +149,10 @@ fn message(span: &Span) -> SpanMessage {
         end_time_unix_nano: span.end,
         attributes: span.attributes.iter().map(attribute).collect(),
         status: span.failed.then_some(SpanStatus { code: 2 }),
+        flags: match span.kind {
+            SpanKind::Server if span.parent != 0 => SAMPLED | KNOWS_REMOTE | IS_REMOTE,
+            SpanKind::Server | SpanKind::Client => SAMPLED | KNOWS_REMOTE,
+        },
     }
 }
 

@@ -174,3 +174,36 @@ fn only_addresses_and_known_names_are_answered() {
     }
     running.process.wait_log("refused a request for host \"evil.test:");
 }
+
+#[test]
+fn a_query_that_cannot_be_meant_is_refused() {
+    let site = Site::with(&[("services/a/domain", "a.test")]);
+    let running = Launch::on(&site).start();
+    running.wait_ready();
+    for (path, expected, text) in [
+        ("/api/service?name=a", 200, "\"name\":\"a\""),
+        ("/api/service?protocol=http&name=a", 200, "\"name\":\"a\""),
+        ("/api/service?protocol=xx&name=a", 400, "protocol=http or protocol=tcp"),
+        ("/api/service?protocol=HTTP&name=a", 400, "protocol=http or protocol=tcp"),
+        ("/api/service?protocol=&name=a", 400, "protocol=http or protocol=tcp"),
+        ("/api/service?protocol=http", 400, "name the service"),
+        ("/api/service?name=a&name=b", 400, "name the service"),
+        ("/api/service?protocol=tcp&name=a", 404, "no such service"),
+        ("/api/changes?from=x", 400, "from is a number"),
+        ("/api/changes?from=-1", 400, "from is a number"),
+        ("/api/requests?from=1.5", 400, "from is a number"),
+        ("/api/explain?url=ftp://a", 400, "is not a URL"),
+        ("/api/explain", 400, "no URL"),
+        ("/api/explain?url=/&client=x", 400, "is not an IP address"),
+        ("/api/explain?url=/&url=/b", 400, "one URL"),
+        ("/api/explain?url=/&method=GET&method=PUT", 400, "one method"),
+    ] {
+        let answer = get(running.admin, "localhost", path).expect("an answer");
+        assert!(
+            answer.status == expected && answer.text().contains(text),
+            "{path}: {} {}",
+            answer.status,
+            answer.text()
+        );
+    }
+}

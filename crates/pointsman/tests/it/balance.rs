@@ -3,11 +3,15 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pointsman_table::{Rendezvous, hash_key};
 
-use crate::harness::{Backend, Connection, Launch, Load, Pointsman, Site, engine, free_address, get, run, wait};
+use crate::harness::{
+    Backend, Connection, Launch, Load, Pointsman, Scripted, Site, answer, engine, free_address, get, run, wait,
+};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -191,6 +195,31 @@ fn an_instance_that_is_new_gets_its_share_by_and_by() {
     let half = || (0..100).filter(|_| taker(&running, "/") == "two").count() == 50;
     assert!(!half(), "it does not begin with all of it");
     wait("its whole share", half);
+    site.remove("services/a/two");
+    wait("it to go", || (0..10).all(|_| taker(&running, "/") == "one"));
+    site.put("services/a/two", two.instance());
+    wait("it to have work again", || taker(&running, "/") == "two");
+    assert!(!half(), "it begins anew");
+}
+
+#[test]
+fn an_instance_that_checks_bring_back_gets_its_share_by_and_by() {
+    if engine().differs("slow-start-share") {
+        return;
+    }
+    let is_well: Arc<AtomicBool> = Arc::default();
+    let told = Arc::clone(&is_well);
+    let status = move |line: &str| if line.contains("/health") && !told.load(Ordering::SeqCst) { 503 } else { 200 };
+    let (one, two) = (Scripted::saying(200, "one"), Scripted::new(move |_, line| answer(status(line), "two")));
+    let checks = [("health_check_uri", "/health"), ("health_check_interval", "200ms"), ("slow_start", "1h")];
+    let instances = [("one", &*one.instance()), ("two", &*two.instance())];
+    let (running, _site) = serving(&[&instances[..], &checks].concat());
+    let is_up = |up: f64| running.metric("pointsman_instance_up", &["\"two\""]) == up;
+    wait("two to be down", || is_up(0.0));
+    is_well.store(true, Ordering::SeqCst);
+    wait("it to be up", || is_up(1.0));
+    let share = (0..110).filter(|_| get(running.http, "a.test", "/").expect("an answer").text() == "two").count();
+    assert!((1..=30).contains(&share), "{share} of 110: about a tenth of the other's");
 }
 
 /// An instance that takes a while for each answer.

@@ -260,16 +260,20 @@ fn what_passes() {
 }
 
 #[test]
-fn who_flaps_below_the_limit_keeps_its_work() {
-    let one = Patient::new("one", WELL);
-    let site = shop(&[("one", &one)]);
+fn who_flaps_below_the_limits_keeps_its_state() {
+    let (one, two) = (Patient::new("one", WELL), Patient::new("two", WELL));
+    let both = [("one", &one), ("two", &two)];
+    let site = shop(if engine().differs("checks") { &both[..1] } else { &both });
     site.put("services/a/health_check_fall", "3");
-    let well_then_ill: Vec<_> = [WELL, ILL, ILL].into_iter().map(|answer| (answer, Then::Close)).collect();
-    one.plays(&[well_then_ill.repeat(4), vec![(WELL, Then::Close)]].concat());
+    let turns = |answers: &[&'static str]| answers.iter().map(|answer| (*answer, Then::Close)).collect::<Vec<_>>();
+    one.plays(&[turns(&[WELL, ILL, ILL]).repeat(4), turns(&[WELL])].concat());
+    two.plays(&[turns(&[ILL, WELL]).repeat(6), turns(&[ILL])].concat());
     let running = Pointsman::serving(&site);
-    wait("all to be played", || one.checked() > 13);
+    wait("all to be played", || one.checked() > 13 && (engine().differs("checks") || two.checked() > 13));
     assert!(is_up(&running, "one", 1.0));
-    assert!(!running.process.log().contains("is down"), "{}", running.process.log());
+    let log = running.process.log();
+    let of_two = format!("two ({}) is down", two.address);
+    assert!(!log.replace(&of_two, "").contains("is down") && !log.contains("is up again"), "{log}");
 }
 
 #[test]
@@ -413,6 +417,8 @@ fn instances_that_speak_http2_are_checked_over_it() {
     site.put("services/a/health_check_uri", "/head");
     site.put("services/a/health_check_expect", "~:path: /head");
     wait("it to be up", || is_up(&running, "one", 1.0));
+    site.put("services/a/health_check_expect", "~:path: /other");
+    wait("it to be down again", || is_up(&running, "one", 0.0));
 }
 
 #[test]
@@ -535,4 +541,60 @@ fn bad_keys_say_what_is_right() {
     running.wait_listed("bad_value", &["services/a/health_check", "expected protocol=h2 too"]);
     running.wait_listed("bad_value", &["config/health_check_fall", "expected a number from 1 to 100"]);
     running.wait_listed("bad_value", &["config/health_check_interval", "at least 100ms"]);
+}
+
+#[test]
+fn services_share_the_checks_of_an_address() {
+    if engine().differs("checks") {
+        return;
+    }
+    let (alone, shared) = (Patient::new("alone", WELL), Patient::new("shared", WELL));
+    let site = shop(&[("alone", &alone), ("shared", &shared)]);
+    site.put("config/health_check_host", "same.test");
+    for service in ["b", "c"] {
+        site.put(&format!("services/{service}/domain"), format!("{service}.test"));
+        site.put(&format!("services/{service}/health_check_uri"), "/health");
+        site.put(&format!("services/{service}/one"), shared.instance());
+    }
+    let _running = Pointsman::serving(&site);
+    wait("checks of one", || alone.checked() >= 30);
+    assert!(shared.checked() < 60, "{} checks, {} of another", shared.checked(), alone.checked());
+}
+
+#[test]
+fn a_drained_instance_is_not_checked_and_nothing_is_known_of_it_afterwards() {
+    if engine().differs("checks") {
+        return;
+    }
+    let (one, two) = (Patient::new("one", WELL), Patient::new("two", ILL));
+    let site = shop(&[("one", &one), ("two", &two)]);
+    let running = Pointsman::serving(&site);
+    wait("two to be down", || is_up(&running, "two", 0.0));
+    site.put("services/a/two", format!("{} drain", two.instance()));
+    wait("it to be forgotten", || is_up(&running, "two", 1.0));
+    let (before, others) = (two.checked(), one.checked());
+    wait("checks of the other", || one.checked() > others + 5);
+    assert!(two.checked() <= before + 1, "one may have been under way");
+    // Its next check has no outcome for a while.
+    two.is("", Then::Hang);
+    site.put("services/a/health_check_timeout", "30s");
+    site.put("services/a/two", two.instance());
+    running.wait_backend("a.test", "/", "two");
+}
+
+/// And one that hangs holds no other up.
+#[test]
+fn an_unsure_state_is_checked_more_often() {
+    if engine().differs("checks") {
+        return;
+    }
+    let (sure, unsure, hung) = (Patient::new("sure", WELL), Patient::new("unsure", WELL), Patient::new("hung", ""));
+    hung.is("", Then::Hang);
+    unsure.plays(&[(WELL, Then::Close), (ILL, Then::Close)]);
+    let site = shop(&[("sure", &sure), ("unsure", &unsure), ("hung", &hung)]);
+    site.put("services/a/health_check_interval", "1s");
+    site.put("services/a/health_check_fall", "100");
+    let _running = Pointsman::serving(&site);
+    wait("checks of one", || sure.checked() >= 8);
+    assert!(unsure.checked() >= 13, "{} checks, {} of another", unsure.checked(), sure.checked());
 }

@@ -86,7 +86,7 @@ fn a_name_without_answers_serves_nothing() {
 fn records_have_priorities_and_weights() {
     let (mut backends, port) = backends(&[2, 3, 4]);
     let names = NameServer::with(&[("two.test", at(&[2])), ("three.test", at(&[3])), ("four.test", at(&[4]))]);
-    let all = vec![(20, 0, port, "four.test"), (10, 300, port, "two.test"), (10, 900, port, "three.test")];
+    let all = vec![(20, 900, port, "four.test"), (10, 300, port, "two.test"), (10, 900, port, "three.test")];
     names.set("_http._tcp.web.test", Zone::Records(all.clone(), 1));
     let Some((running, _site)) = serving(&names, &[("services/a/dns", "srv:_http._tcp.web.test")]) else { return };
     wait("the first two", || answers(&running, 12) == "2=3 3=9");

@@ -180,7 +180,7 @@ fn a_file_is_applied_once() {
         store.wait_members(1);
         let text = format!(
             "[services.shop]\ndomain = \"shop.test\"\nport = 80\nupstreams.web = \"{}\"\n\"timeout/server\" = \"5s\"\n\
-             basic_auth_secrets = \"\"\nkeep_virtual_path = true\n",
+             tls_cert = \"\"\nkeep_virtual_path = true\n",
             web.instance()
         );
         let file = files.write("shop.toml", &text);
@@ -239,8 +239,8 @@ fn what_ls_prints_is_a_backup() {
 
 fn added(web: &Backend) -> String {
     format!(
-        "+ services/shop/basic_auth_secrets = (hidden)\n+ services/shop/domain = shop.test\n\
-         + services/shop/keep_virtual_path = true\n+ services/shop/port = 80\n+ services/shop/timeout/server = 5s\n\
+        "+ services/shop/domain = shop.test\n+ services/shop/keep_virtual_path = true\n+ services/shop/port = 80\n\
+         + services/shop/timeout/server = 5s\n+ services/shop/tls_cert = (hidden)\n\
          + services/shop/upstreams/web = {}",
         web.instance()
     )

@@ -3,11 +3,11 @@
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Backend, Http2Instance, Load, Pointsman, Process, Raw, Site, Then, engine, get, get_ok, holds, raw_answers, run,
-    wait,
+    Backend, Connection, Http2Instance, Load, Pointsman, Process, Raw, Scripted, Site, Then, answer, engine, get,
+    get_ok, holds, raw_answers, run, wait,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nX-Backend: scripted\r\nContent-Length: 3\r\n\r\nok\n";
@@ -101,6 +101,117 @@ fn five_errors_in_a_row_eject_an_instance() {
     let explained = run(&["explain", "http://a.test/", "--admin", &running.admin.to_string()]).ok();
     assert!(explained.contains("eject errors=5 for=60s at_most=50%"), "{explained}");
     assert!(explained.contains("down, ") && explained.contains("in a row were 5xx or broken, last 502"), "{explained}");
+}
+
+#[test]
+fn any_5xx_is_an_error() {
+    let (good, bad) = (Backend::naming("good"), Raw::answering(FAILED.replace("502", "500"), Then::Again));
+    let keys = [("eject", "errors=3 for=60s")];
+    let Some((running, _site)) = serving(&[&good.instance(), &bad.instance()], &keys) else { return };
+    assert_eq!((failures(&running, 60), bad.heads()), (3, 3));
+}
+
+#[test]
+fn an_idle_connection_that_was_closed_is_no_error() {
+    // Every other request comes on a connection that has answered one.
+    let moody = Scripted::new(|number, _| if number % 2 == 0 { answer(200, "moody") } else { Vec::new() });
+    let good = Backend::naming("good");
+    let keys = [("eject", "errors=1 for=60s")];
+    let Some((running, _site)) = serving(&[&good.instance(), &moody.instance()], &keys) else { return };
+    let mut client = running.connect();
+    assert!((0..40).all(|_| client.request("GET", "a.test", "/").is_ok_and(|answer| answer.status == 200)));
+    assert!(moody.requests() > 20, "{}", moody.requests());
+    assert_eq!(running.metric("pointsman_ejections_total", &[]), 0.0);
+}
+
+#[test]
+fn a_client_that_leaves_is_no_error() {
+    let backends = ["one", "two"].map(Backend::naming);
+    let keys = [("eject", "errors=1 for=60s")];
+    let [one, two] = backends.each_ref().map(Backend::instance);
+    let Some((running, _site)) = serving(&[&one, &two], &keys) else { return };
+    for left in 1..=4 {
+        let mut leaver = running.connect();
+        leaver.send("GET /hold HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
+        wait("it to be at work", || backends.iter().map(Backend::whole).sum::<usize>() == left);
+        leaver.reset();
+        wait("it to have left", || running.metric("pointsman_faults_total", &["client_gone"]) == left as f64);
+    }
+    assert_eq!(running.metric("pointsman_ejections_total", &[]), 0.0);
+}
+
+/// Sends requests until this instance has got one more; returns the connection of that.
+fn reached(running: &Pointsman, instance: &Raw, other: &Backend) -> Connection {
+    loop {
+        let (heads, before) = (instance.heads(), instance.heads() + other.whole());
+        let mut connection = running.connect();
+        connection.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
+        wait("it to be at work", || instance.heads() + other.whole() > before);
+        if instance.heads() > heads {
+            return connection;
+        }
+    }
+}
+
+/// Without an outcome a trial is over after `timeout/connect`, and answers from before the ejection are none.
+#[test]
+fn only_the_trial_decides() {
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let (good, bad) = (
+        Backend::naming("good"),
+        raw_answers(move |number| {
+            // The second fails; the first, and all trials, are not answered before the gate is open.
+            while number != 1 && !(gate.load(SeqCst) && number == 0) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if number == 0 { OK.into() } else { FAILED.into() }
+        }),
+    );
+    let keys = [("eject", "errors=1 for=5s"), ("timeout/connect", "300ms")];
+    let Some((running, _site)) = serving(&[&good.instance(), &bad.instance()], &keys) else { return };
+    let mut slow = reached(&running, &bad, &good);
+    assert_eq!(reached(&running, &bad, &good).response("GET").expect("an answer").status, 502);
+    let _first = reached(&running, &bad, &good);
+    let began = Instant::now();
+    let _second = reached(&running, &bad, &good);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?} after the first trial", began.elapsed());
+    open.store(true, SeqCst);
+    assert_eq!(slow.response("GET").expect("an answer").status, 200);
+    holds("it is on trial", Duration::from_millis(300), || !running.process.log().contains("is up again"));
+}
+
+#[test]
+fn an_instance_that_was_ejected_gets_its_share_by_and_by() {
+    let bad = raw_answers(|number| if number == 0 { FAILED.into() } else { OK.into() });
+    let good = Backend::naming("good");
+    let keys = [("eject", "errors=1 for=300ms"), ("slow_start", "1h")];
+    let Some((running, _site)) = serving(&[&good.instance(), &bad.instance()], &keys) else { return };
+    wait("its return", || {
+        failures(&running, 1);
+        running.process.log().contains("is up again")
+    });
+    let before = bad.heads();
+    assert_eq!(failures(&running, 110), 0);
+    let share = bad.heads() - before;
+    assert!((1..=30).contains(&share), "{share} of 110: about a tenth of the other's");
+}
+
+#[test]
+fn a_change_of_keys_ends_no_ejection() {
+    let (good, bad) = (Backend::naming("good"), Raw::answering(FAILED, Then::Again));
+    let keys = [("eject", "errors=1 for=60s")];
+    let Some((running, site)) = serving(&[&good.instance(), &bad.instance()], &keys) else { return };
+    let counted = || running.metric("pointsman_requests_total", &["instance=\"i0\""]);
+    wait("the ejection", || {
+        failures(&running, 1);
+        running.metric("pointsman_ejections_total", &[]) == 1.0 && counted() >= 20.0
+    });
+    let (asked, before) = (bad.heads(), running.metric("pointsman_table_applied_revision", &[]));
+    site.put("services/a/another", good.instance());
+    wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > before);
+    assert_eq!((failures(&running, 10), bad.heads()), (0, asked));
+    assert!(counted() >= 20.0, "{} requests of it are counted", counted());
 }
 
 /// Clients see no error, and the instance is ejected all the same.
@@ -230,6 +341,18 @@ fn however_many_fail_only_so_many_are_ejected() {
     assert!(running.process.log().contains("is not ejected: no more than 50% of the instances may be at once"));
 }
 
+/// Two of four take work, so one of them may be ejected.
+#[test]
+fn instances_that_take_no_work_do_not_count() {
+    let bad = [(); 2].map(|()| Raw::answering(FAILED, Then::Again));
+    let [one, two] = bad.each_ref().map(Raw::instance);
+    let (drained, light) = (format!("{one} drain"), format!("{two} weight=0"));
+    let keys = [("eject", "errors=1 for=60s at_most=50%")];
+    let Some((running, _site)) = serving(&[&one, &two, &drained, &light], &keys) else { return };
+    assert_eq!(failures(&running, 20), 20);
+    assert_eq!(running.metric("pointsman_ejections_total", &[]), 1.0);
+}
+
 #[test]
 fn an_only_instance_is_never_ejected() {
     let bad = Raw::answering(FAILED, Then::Again);
@@ -251,14 +374,17 @@ fn with_few_healthy_instances_all_are_used() {
     let good = Backend::naming("good");
     let [one, two, three] = bad.each_ref().map(Raw::instance);
     let keys = [("eject", "errors=1 for=1s at_most=100%"), ("panic", "60%")];
-    let Some((mut running, site)) = serving(&[&good.instance(), &one, &two, &three], &keys) else { return };
+    let (spare, usual) = (Backend::naming("spare"), good.instance());
+    let backup = format!("{} backup", spare.instance());
+    let instances = [&*usual, &*one, &*two, &*three, &*backup];
+    let Some((mut running, site)) = serving(&instances, &keys) else { return };
     wait("each to fail once", || {
         failures(&running, 1);
         running.metric("pointsman_ejections_total", &["reason=\"errors\""]) >= 3.0
     });
     let heads = |bad: &[Raw; 3]| bad.each_ref().map(Raw::heads);
     let before = heads(&bad);
-    assert_eq!(failures(&running, 8), 6, "all four are used");
+    assert_eq!((failures(&running, 8), spare.whole()), (6, 0), "all four are used, and no backup");
     assert!(heads(&bad).iter().zip(before).all(|(now, before)| *now > before));
     running.process.wait_log("service a: 1 of 4 instances are healthy, less than panic=60%; all of them are used");
     assert_eq!(running.metric("pointsman_panic", &["service=\"a\""]), 1.0);
@@ -267,7 +393,8 @@ fn with_few_healthy_instances_all_are_used() {
     let used = |line: &&str| line.contains(" down") && line.ends_with("; used in panic");
     let all = explained.split_once("one of\n").unwrap_or_else(|| panic!("{explained}")).1;
     assert_eq!(all.lines().take(4).filter(used).count(), 3, "{explained}");
-    assert!(!explained.contains("set apart"), "{explained}");
+    let apart = explained.split_once("set apart").map_or("", |(_, apart)| apart);
+    assert!(!apart.contains(" down, "), "{explained}");
     is_bad.store(false, SeqCst);
     under_load(&running, "panic to end", || running.metric("pointsman_panic", &["service=\"a\""]) == 0.0);
     running.process.wait_log("service a: enough instances are healthy again");

@@ -30,7 +30,7 @@ impl Store {
         Self { flags: flags(&["--store", &etcd.url(), "--id", ID, "--etcd-api", api]), etcd: Some(etcd), _site: None }
     }
 
-    fn folder() -> Self {
+    pub(crate) fn folder() -> Self {
         let site = Site::new();
         let folder = site.folder().display().to_string();
         Self { flags: flags(&["--store", &folder, "--id", ID]), etcd: None, _site: Some(site) }
@@ -38,6 +38,14 @@ impl Store {
 
     pub(crate) fn each() -> [Self; 3] {
         [Self::folder(), Self::etcd(Api::V2), Self::etcd(Api::V3)]
+    }
+
+    /// Sets a key to a value of any form.
+    #[track_caller]
+    pub(crate) fn put(&self, key: &str, value: &str) {
+        let flags = self.flags.iter().map(String::as_str);
+        let all: Vec<&str> = ["set", key, value].into_iter().chain(flags).collect();
+        assert_eq!(run(&all).code, Some(0), "{key}");
     }
 
     #[track_caller]

@@ -1,7 +1,9 @@
 //! What is taken away at once is served on: a wiped prefix, another cluster, too many instances of a service. It is let in by
 //! a release, by keys that come back, or when its time is over. Ordinary changes are never held.
 
-use crate::harness::{Api, Backend, Etcd, Launch, Load, Pointsman, Site, holds, run, span, wait};
+use std::time::Duration;
+
+use crate::harness::{Api, Backend, Etcd, Launch, Load, Pointsman, Site, get, holds, run, span, wait};
 
 const PREFIX: &str = "/haproxy-g";
 
@@ -208,4 +210,73 @@ fn without_a_guard_everything_goes() {
         wrong.code == Some(2) && wrong.stderr.contains("--guard: expected a share from 1% to 100%, or off"),
         "{wrong:?}"
     );
+}
+
+/// A loss in two parts, each of which would pass.
+#[test]
+fn a_loss_in_two_parts_is_one() {
+    let scene = Scene::new(Api::V3, &[]);
+    (12..20).for_each(|number| scene.put(&format!("services/a/i{number}"), &scene.one.instance()));
+    let instances = || scene.running.metric("pointsman_table_instances", &[]);
+    wait("twenty instances", || instances() == 20.0);
+    // Somewhere in the middle of whatever counts losses.
+    holds("nothing is held", Duration::from_secs(4), || held(&scene.running, "keys") == 0.0);
+    let remove = |numbers: std::ops::Range<u32>| {
+        numbers.for_each(|number| scene.etcd.delete(Api::V3, &format!("{PREFIX}/services/a/i{number}")));
+    };
+    remove(0..6);
+    wait("fourteen instances", || instances() == 14.0);
+    holds("that passes", Duration::from_secs(2), || instances() == 14.0);
+    remove(6..12);
+    scene.running.wait_problem("held", &["12 of 20 instances"]);
+    assert_eq!(instances(), 20.0);
+}
+
+#[test]
+fn what_came_during_a_hold_is_held_as_well_v2() {
+    lost_again(Api::V2);
+}
+
+#[test]
+fn what_came_during_a_hold_is_held_as_well_v3() {
+    lost_again(Api::V3);
+}
+
+fn lost_again(api: Api) {
+    let scene = Scene::new(api, &[]);
+    scene.wipe();
+    scene.running.wait_problem("held", &["12 of 12 instances"]);
+    scene.put("services/b/domain", "b.test");
+    (0..15).for_each(|number| scene.put(&format!("services/b/i{number}"), &scene.one.instance()));
+    scene.running.wait_backend("b.test", "/", "one");
+    holds("they are in use", Duration::from_secs(2), || held(&scene.running, "instances") == 12.0);
+    scene.wipe();
+    wait("both to be held", || held(&scene.running, "instances") == 27.0);
+    holds("both are served", span(1, 10), || {
+        ["a.test", "b.test"]
+            .iter()
+            .all(|host| get(scene.running.http, host, "/").is_ok_and(|answer| answer.status == 200))
+    });
+    let (code, said) = scene.command(&["guard"]);
+    assert!(code == Some(1) && said.contains("15 of 15 instances") && said.contains("12 of 12 instances"), "{said}");
+    let released = scene.command(&["guard", "release"]);
+    assert_eq!(released.0, Some(0), "{}", released.1);
+    scene.running.wait_gone("a.test", "/");
+    scene.running.wait_gone("b.test", "/");
+}
+
+/// Nobody can know whether keys are back while the store is away.
+#[test]
+fn the_time_of_a_hold_stands_still_while_the_store_is_away() {
+    let mut scene = Scene::new(Api::V3, &["--guard-hold", "6s"]);
+    scene.wipe();
+    scene.running.wait_problem("held", &["12 of 12 instances"]);
+    scene.etcd.kill();
+    wait("the loss of etcd", || scene.running.metric("pointsman_store_up", &[]) == 0.0);
+    holds("it is served on", Duration::from_secs(9), || held(&scene.running, "keys") == 13.0);
+    scene.running.wait_backend("a.test", "/", "one");
+    scene.etcd.resume();
+    scene.etcd.wait_up();
+    scene.running.wait_gone("a.test", "/");
+    assert!(scene.running.process.log().contains("--guard-hold is over"));
 }

@@ -116,6 +116,62 @@ fn an_instance_that_never_answers_in_time_is_ejected() {
     });
 }
 
+/// Of a request that is not sent whole, the client may be late.
+#[test]
+fn a_client_that_is_late_ejects_nobody() {
+    if !has_limits() {
+        return;
+    }
+    let silent = Raw::answering("", Then::Hang);
+    let (running, _site) = with_two_workers(&[
+        ("services/a/one", &silent.instance()),
+        ("services/a/two", &silent.instance()),
+        ("services/a/timeout/request", "200ms"),
+    ]);
+    for _ in 0..8 {
+        let mut late = running.connect();
+        late.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nhalf").expect("open");
+        assert_eq!(late.response("POST").expect("an answer").status, 504);
+    }
+    assert_eq!(running.metric("pointsman_ejections_total", &[]), 0.0);
+}
+
+#[test]
+fn the_queue_for_maxconn_has_the_same_bounds() {
+    if !has_limits() {
+        return;
+    }
+    let (peer, open) = held();
+    let (running, site) = with_two_workers(&[
+        ("services/a/one", &format!("{} maxconn=1", peer.instance())),
+        ("services/a/limit/queue", "1"),
+        ("services/a/timeout/queue", "60s"),
+        ("services/a/timeout/connect", "50s"),
+    ]);
+    let mut first = sent(&running, "/first");
+    wait("the first to be at work", || peer.requests() == 1);
+    let mut second = sent(&running, "/second");
+    wait("the second to wait", || queued(&running) == 1.0);
+    let refused = |count: f64| {
+        let late = get(running.http, "a.test", "/late").expect("an answer");
+        assert_eq!((late.status, late.header("retry-after")), (503, Some("1")));
+        wait("the fault", || faults(&running, "full") == count);
+    };
+    refused(1.0);
+    for (key, value) in [("limit/queue", "2"), ("timeout/queue", "300ms")] {
+        let before = running.metric("pointsman_table_applied_revision", &[]);
+        site.put(&format!("services/a/{key}"), value);
+        wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > before);
+    }
+    let began = Instant::now();
+    refused(2.0);
+    assert!(began.elapsed() >= Duration::from_millis(300) && queued(&running) == 1.0, "it had a place in the queue");
+    open.store(true, Ordering::Release);
+    for connection in [&mut first, &mut second] {
+        assert_eq!(connection.response("GET").expect("an answer").status, 200);
+    }
+}
+
 #[test]
 fn a_tunnel_outlives_the_time_of_its_request() {
     if !has_limits() {

@@ -65,6 +65,21 @@ fn ready_comes_with_the_first_table_and_stopping_with_term() {
 }
 
 #[test]
+fn an_upgrade_names_the_new_main_process() {
+    let (manager, site) = (Manager::new(), Site::with(&[("services/a/domain", "a.test")]));
+    let mut running = Launch::on(&site).env("NOTIFY_SOCKET", &manager.path()).start();
+    manager.wait(&["READY=1"]);
+    let mut successor = Launch::on(&site).args(&["--takeover"]).env("NOTIFY_SOCKET", &manager.path()).start();
+    let mut heard = manager.wait(&[&format!("MAINPID={}", successor.process.id())]);
+    heard.extend(manager.wait(&["READY=1"]));
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
+    assert!(!heard.concat().contains("STOPPING"), "the service goes on: {heard:?}");
+    successor.process.signal("TERM");
+    manager.wait(&["STOPPING=1"]);
+    successor.process.wait_exit(PATIENCE);
+}
+
+#[test]
 fn a_balancer_that_waits_for_its_store_is_not_ready() {
     let (manager, nobody) = (Manager::new(), format!("http://{}", free_address()));
     let mut waiting =

@@ -100,9 +100,9 @@ fn a_state_that_cannot_be_used_or_written_is_a_warning() {
     site.put("services/b/domain", "b.test");
     site.put("services/b/one", one.instance());
     running.wait_backend("b.test", "/", "one");
-    // One line for what is kept of bad keys, and one for the snapshot.
-    wait("both lines", || running.process.log().matches("cannot write").count() == 2);
-    assert_eq!(running.metric("pointsman_problems", &["\"state\""]), 2.0);
+    // One line for what is kept of bad keys, one for the snapshot, and one for the journal.
+    wait("all lines", || running.process.log().matches("cannot write").count() == 3);
+    assert_eq!(running.metric("pointsman_problems", &["\"state\""]), 3.0);
 }
 
 /// v2 is served; a key in v3 is reported, and changes nothing, not even after a restart and without the state.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::{Api, Backend, Etcd, Launch, PATIENCE, Pointsman, Site, free_address, get, long, wait};
+use crate::harness::{Api, Backend, Etcd, Launch, PATIENCE, Pointsman, Site, free_address, get, long, run, wait};
 
 const PREFIX: &str = "/haproxy-snap";
 
@@ -262,9 +262,50 @@ fn a_folder_that_is_gone_is_served_from_the_snapshot() {
     running.wait_backend("a.test", "/", "one");
     wait_kept(&state, "a.test");
     running.process.kill();
-    // As an unmounted one: it is made anew, and is empty.
+    // As an unmounted one: it is not made, or it would look empty.
+    let elsewhere = site.home().join("elsewhere");
+    fs::rename(site.folder(), &elsewhere).expect("our own folder");
+    let mut running = start();
+    running.wait_backend("a.test", "/", "one");
+    running.wait_ready();
+    let ready = running.admin_page("/readyz");
+    assert!(ready.contains("serving the snapshot") && ready.contains("there is no such folder; mount it"), "{ready}");
+    assert!(!site.folder().exists() && running.metric("pointsman_store_up", &[]) == 0.0);
+    fs::write(elsewhere.join("services/a/domain"), "b.test").expect("our own file");
+    fs::rename(&elsewhere, site.folder()).expect("our own folder");
+    running.wait_backend("b.test", "/", "one");
+    assert_eq!(running.admin_page("/readyz"), "ready\n");
+    wait_kept(&state, "b.test");
+    running.process.kill();
+    // One that was made anew, and is empty.
     fs::rename(site.folder(), site.home().join("elsewhere")).expect("our own folder");
+    fs::create_dir(site.folder()).expect("our own folder");
     let running = start();
     running.wait_problem("held", &["12 of 12 instances"]);
+    running.wait_backend("b.test", "/", "one");
+}
+
+/// An end right after a release: what was let in is what the next start serves.
+#[test]
+fn an_end_within_a_second_of_a_release_leaves_the_snapshot_of_now() {
+    let mut scene = Scene::new(Api::V3);
+    scene.service("b");
+    (0..12).for_each(|number| scene.put(&format!("services/a/i{number}"), &scene.one.instance()));
+    let mut running = scene.start();
     running.wait_backend("a.test", "/", "one");
+    running.wait_backend("b.test", "/", "one");
+    scene.etcd.etcdctl3(&["del", "--prefix", &format!("{PREFIX}/services/a/")]);
+    running.wait_problem("held", &["13 of 14 instances"]);
+    wait_kept(&scene.state(), "services/a/i9");
+    wait("its status", || run(&["guard", "--store", &scene.etcd.url(), "--id", "snap"]).code == Some(1));
+    let released = run(&["guard", "release", "--store", &scene.etcd.url(), "--id", "snap"]);
+    assert_eq!(released.code, Some(0), "{released:?}");
+    running.end();
+    let kept = fs::read(snapshot(&scene.state()).expect("it is there")).expect("readable");
+    let text = String::from_utf8_lossy(&kept);
+    assert!(text.contains("b.test") && !text.contains("a.test"), "{text}");
+    scene.etcd.kill();
+    let running = scene.start();
+    running.wait_backend("b.test", "/", "one");
+    running.wait_gone("a.test", "/");
 }

@@ -50,7 +50,7 @@ fn a_share_of_the_requests_goes_to_another_service() {
     wait("half of them", || (1..20).contains(&share(&running, 20)));
     site.remove("services/shop/split/canary");
     running.wait_problem("no_rule", &["services/canary"]);
-    assert_eq!(share(&running, 20), 0);
+    wait("none to the canary", || share(&running, 20) == 0);
 }
 
 #[test]

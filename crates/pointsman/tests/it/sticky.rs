@@ -1,7 +1,8 @@
 //! Sticky sessions by `cookie`: they go on with the other engine, wait for their instance, and work over HTTP/2.
 
 use crate::harness::{
-    Backend, Connection, ENGINES, Engine, Launch, Pointsman, Site, engine, python_http2, wait, websocket,
+    Backend, Connection, ENGINES, Engine, Launch, Pointsman, Scripted, Site, answer, engine, python_http2, wait,
+    websocket,
 };
 
 /// Both engines on the same keys.
@@ -138,6 +139,27 @@ fn a_session_waits_for_its_instance() {
     for connection in [&mut held, &mut waiting] {
         let answer = connection.response("GET").expect("an answer");
         assert_eq!((answer.status, answer.header("x-backend")), (200, Some("one")));
+    }
+}
+
+#[test]
+fn who_sticks_to_an_instance_that_is_down_gets_another() {
+    let (one, two) = (
+        Backend::naming("one"),
+        Scripted::new(|_, line| answer(if line.contains("/health") { 503 } else { 200 }, "two")),
+    );
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/cookie", "SRV insert"),
+        ("services/a/health_check_uri", "/health"),
+        ("services/a/health_check_interval", "200ms"),
+        ("services/a/one", &one.instance()),
+        ("services/a/two", &two.instance()),
+    ]);
+    let running = Pointsman::serving(&site);
+    wait("two to be down", || running.metric("pointsman_instance_up", &["\"two\""]) == 0.0);
+    for _ in 0..4 {
+        assert_eq!(ask(&running, "SRV=two"), ("one".to_owned(), Some("SRV=one".to_owned())));
     }
 }
 

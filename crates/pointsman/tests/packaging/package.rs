@@ -27,7 +27,8 @@ pub(crate) fn package(version: &str) -> Option<PathBuf> {
 fn installed_used_upgraded_removed_and_purged() {
     let (Some(now), Some(later)) = (package("1.0.0~packaging"), package(LATER)) else { return };
     let files = finish(Command::new("dpkg-deb").arg("--contents").arg(&now)).ok();
-    for page in ["README.md", "docs/keys.md", "docs/decisions/exit-codes.md"] {
+    let shipped = ["packaging/prometheus/pointsman.rules.yml", "packaging/grafana/pointsman.json"];
+    for page in ["README.md", "docs/keys.md", "docs/decisions/exit-codes.md"].into_iter().chain(shipped) {
         assert!(files.contains(&format!("/usr/share/doc/pointsman/{page}\n")), "{page} is where links lead: {files}");
     }
     let Some(root) = Root::new() else { return };

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -41,11 +40,10 @@ enum Root {
 }
 
 impl Directory {
-    /// Sends the prefix's keys and then every change, also while the folder is missing, until the receiver is dropped.
+    /// Sends the prefix's keys and then every change, also while the folder is missing, until the receiver is dropped. Does
+    /// not make the folder: [`Directory::make_root`] does.
     /// Revisions are our own count, from 1.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
-        // An embedded store starts empty. The first tick shows whether this worked.
-        let _ = fs::create_dir_all(&self.root);
         DirectoryFollower::new(self, updates, condition).run().await;
     }
 

@@ -51,7 +51,10 @@ impl Place {
     /// The root's current identity, and whether the prefix's folder is empty; otherwise the reason why there is no
     /// root.
     pub(super) fn look(&self) -> Result<(Identity, Contents), String> {
-        let about = fs::metadata(&self.root).map_err(|error| error.to_string())?;
+        let about = fs::metadata(&self.root).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => "there is no such folder; mount it, or make it with mkdir".to_owned(),
+            _ => error.to_string(),
+        })?;
         if !about.is_dir() {
             return Err("not a folder".to_owned());
         }

@@ -1,10 +1,10 @@
 //! HTTP to one etcd member: requests with deadlines, size-limited responses. Never chooses a member, never retries.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -149,6 +149,12 @@ impl Http {
         let read = timeout(WHOLE, read(response, Some(PIECE), bounds.size)).await;
         let body = read.unwrap_or_else(|_| Err("the response does not end".to_owned()));
         Ok(Answer { endpoint: endpoint_of(url), status, about, body: body.map_err(|why| unknown(url, &why))? })
+    }
+
+    /// The time of a member's clock, as its answer to `/version` says (RFC 9110 §6.6.1): in whole seconds.
+    pub(super) async fn clock(&self, endpoint: &str, within: Duration) -> Option<SystemTime> {
+        let response = self.send(Method::GET, &format!("{endpoint}/version"), None, within).await.ok()?;
+        httpdate::parse_http_date(response.headers().get(DATE)?.to_str().ok()?).ok()
     }
 
     /// A long poll: the head has a deadline, the body has none.

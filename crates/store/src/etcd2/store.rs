@@ -1,7 +1,8 @@
 //! etcd by its v2 API: single requests over any member that answers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use tracing::warn;
 
 use super::event::{
@@ -74,6 +75,18 @@ impl Etcd2 {
     /// The prefix, without a slash at its end.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// By how many seconds the clock of each endpoint is ahead of ours, in their order; negative if it is behind, `None` if it
+    /// does not tell.
+    pub async fn clocks(&self) -> Vec<Option<i64>> {
+        let ask = async |endpoint: &String| {
+            let theirs = self.http.clock(endpoint, CHECK).await?;
+            let seconds =
+                |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+            Some(seconds(theirs) - seconds(SystemTime::now()))
+        };
+        join_all(self.endpoints.iter().map(ask)).await
     }
 
     /// The content of the prefix.

@@ -178,6 +178,25 @@ impl Client {
         StoreError::BadAnswer { endpoint: self.endpoint.clone(), why: why.to_owned() }
     }
 
+    /// What a member says of itself. Needs no token.
+    pub(super) async fn status(endpoint: &Endpoint) -> Result<StatusResponse, StoreError> {
+        let transport = endpoint.dial().await?;
+        let client = Self {
+            endpoint: endpoint.url(),
+            member: 0,
+            grpc: Grpc::with_origin(transport.clone(), endpoint.origin().clone()),
+            transport,
+            user: None,
+            token: Mutex::new(None),
+            version: String::new(),
+            answered: Mutex::new(Instant::now()),
+        };
+        client.attempt(StatusRequest {}, HELLO).await.map_err(|status| match status.code() {
+            Code::Unimplemented => client.not_supported(&status),
+            _ => client.fault(&status),
+        })
+    }
+
     async fn greet(&self) -> Result<String, StoreError> {
         match self.attempt(StatusRequest {}, HELLO).await {
             Ok(StatusResponse { leader: 0, .. }) => Err(self.failed("its cluster has no leader".to_owned())),

@@ -255,6 +255,7 @@ fn creation(folder: &Folder, from: u64) -> WatchCreate {
         range_end: folder.end(),
         start_revision: from.cast_signed(),
         progress_notify: true,
+        prev_kv: false,
         fragment: true,
     }
 }

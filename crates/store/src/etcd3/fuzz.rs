@@ -39,7 +39,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let header = |revision| Some(ResponseHeader { cluster_id: 1, revision });
     let event = |kind: EventKind, mod_revision| {
         let kv = KeyValue { key: b"/p/a".into(), value: b"x".into(), mod_revision, ..KeyValue::default() };
-        WatchEvent { kind: kind.into(), kv: Some(kv) }
+        WatchEvent { kind: kind.into(), kv: Some(kv), prev_kv: None }
     };
     let created = WatchResponse { header: header(5), created: true, ..WatchResponse::default() };
     let put = WatchResponse { header: header(6), events: vec![event(EventKind::Put, 6)], ..WatchResponse::default() };

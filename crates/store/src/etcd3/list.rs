@@ -58,24 +58,35 @@ pub(super) async fn list<C: Default>(
     let mut left = ATTEMPTS;
     loop {
         left -= 1;
-        match pages(client, folder, page, &fold).await {
+        match pages(client, folder, (page, 0), &fold).await {
             Err(StoreError::Compacted { .. }) if left > 0 => continue,
             other => return other,
         }
     }
 }
 
+/// The same at this revision, which etcd may have compacted.
+pub(super) async fn list_at<C: Default>(
+    client: &Client,
+    folder: &Folder,
+    (page, revision): (u32, u64),
+    fold: impl Fn(&mut C, KeyValue),
+) -> Result<(Position, C), StoreError> {
+    pages(client, folder, (page, revision), &fold).await
+}
+
+/// `at`: the revision; 0 is the current one.
 async fn pages<C: Default>(
     client: &Client,
     folder: &Folder,
-    page: u32,
+    (page, at): (u32, u64),
     fold: &impl Fn(&mut C, KeyValue),
 ) -> Result<(Position, C), StoreError> {
     let mut all = C::default();
     let mut first: Option<Position> = None;
     let mut key = folder.start();
     loop {
-        let revision = first.map_or(0, |position| position.revision.cast_signed());
+        let revision = if at > 0 { at } else { first.map_or(0, |position| position.revision) }.cast_signed();
         let (limit, range_end, from) = (i64::from(page), folder.end(), key.clone());
         let request = RangeRequest { key, range_end, limit, revision, ..RangeRequest::default() };
         let reply = client.call(request).await?;

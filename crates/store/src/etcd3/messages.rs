@@ -159,10 +159,11 @@ pub(super) struct TxnResponse {
     pub responses: Vec<OperationResponse>,
 }
 
-/// Whether a key's number or value equals this one; `result` keeps its default, EQUAL. In etcd the compared value is a
-/// oneof.
+/// Whether a key's number or value equals this one, or, of a range, is less. In etcd the compared value is a oneof.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Compare {
+    #[prost(enumeration = "CompareResult", tag = "1")]
+    pub result: i32,
     #[prost(enumeration = "CompareTarget", tag = "2")]
     pub target: i32,
     #[prost(bytes = "vec", tag = "3")]
@@ -175,13 +176,32 @@ pub(super) struct Compare {
     pub value: Option<Vec<u8>>,
     #[prost(int64, optional, tag = "8")]
     pub lease: Option<i64>,
+    /// If set, the comparison must hold for every key from `key` up to this one.
+    #[prost(bytes = "vec", tag = "64")]
+    pub range_end: Vec<u8>,
 }
 
 impl Compare {
+    /// Holds if no key of the range was written after this revision.
+    pub(super) fn untouched_since(revision: u64, key: Vec<u8>, range_end: Vec<u8>) -> Self {
+        let (result, target) = (CompareResult::Less.into(), CompareTarget::Mod.into());
+        let mod_revision = Some(revision.cast_signed().saturating_add(1));
+        Self { result, target, key, range_end, mod_revision, ..Self::default() }
+    }
+
     /// Holds if the key does not exist.
     pub(super) fn absent(key: Vec<u8>) -> Self {
         Self { target: CompareTarget::Create.into(), key, create_revision: Some(0), ..Self::default() }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum CompareResult {
+    Equal = 0,
+    Greater = 1,
+    Less = 2,
+    NotEqual = 3,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -279,9 +299,21 @@ pub(super) struct StatusRequest {}
 pub(super) struct StatusResponse {
     #[prost(string, tag = "2")]
     pub version: String,
+    /// Bytes of its database.
+    #[prost(int64, tag = "3")]
+    pub db_size: i64,
     /// Member id of the leader; 0 if there is none.
     #[prost(uint64, tag = "4")]
     pub leader: u64,
+    /// Alarms and the like, in words (from 3.4).
+    #[prost(string, repeated, tag = "8")]
+    pub errors: Vec<String>,
+    /// A member that has no vote yet.
+    #[prost(bool, tag = "10")]
+    pub is_learner: bool,
+    /// The most bytes of its database (from 3.6); 0: not told.
+    #[prost(int64, tag = "12")]
+    pub db_quota: i64,
 }
 
 /// In etcd a oneof of create, cancel and progress; on the wire the same as an optional field.
@@ -301,6 +333,9 @@ pub(super) struct WatchCreate {
     pub start_revision: i64,
     #[prost(bool, tag = "4")]
     pub progress_notify: bool,
+    /// Send each key as it was before the event, too.
+    #[prost(bool, tag = "6")]
+    pub prev_kv: bool,
     #[prost(bool, tag = "8")]
     pub fragment: bool,
 }
@@ -331,6 +366,9 @@ pub(super) struct WatchEvent {
     pub kind: i32,
     #[prost(message, optional, tag = "2")]
     pub kv: Option<KeyValue>,
+    /// The key before the event, if that was asked for, and is not compacted.
+    #[prost(message, optional, tag = "3")]
+    pub prev_kv: Option<KeyValue>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]

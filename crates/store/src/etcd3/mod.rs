@@ -8,7 +8,9 @@
 //! | `watch` | pure: turns a watch's responses into changes, revision by revision |
 //! | `audit` | pure: compares the delivered keys with a listing |
 //! | `list` | all keys at one revision, in pages |
+//! | `past` | the keys at an earlier revision, and the changes since |
 //! | `lease` | keys that live as long as their owner renews them, and edits that only the owner can make |
+//! | `health` | what each member says of itself |
 //! | `client` | calls, tokens, and the party at fault for an error |
 //! | `transport` | one HTTP/2 connection |
 //! | `keys` | maps a prefix to a range, full keys to relative ones |
@@ -19,10 +21,12 @@ mod client;
 mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
+mod health;
 mod keys;
 mod lease;
 mod list;
 mod messages;
+mod past;
 mod store;
 mod transport;
 mod watch;
@@ -31,5 +35,6 @@ mod watch;
 pub(crate) use fuzz::fuzz;
 #[cfg(test)]
 pub(crate) use fuzz::seeds;
+pub use health::MemberStatus;
 pub(super) use lease::Etcd3Lease;
 pub use store::{Etcd3, Probe};

@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 use super::client::Client;
 use super::keys::{Folder, raw};
 use super::list::{self, Position};
-use super::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest};
+use super::messages::{
+    Compare, CompareTarget, DeleteRangeRequest, KeyValue, Operation, PutRequest, RangeRequest, TxnRequest,
+};
 use super::transport::Endpoint;
 use crate::error::StoreError;
 use crate::members::{Members, first_answer};
@@ -116,14 +118,8 @@ impl Etcd3 {
     pub async fn list(&self, prefix_full: &str) -> Result<Listing, StoreError> {
         let folder = Folder::new(prefix_full);
         let client = self.client().await?;
-        let (position, listing) = list::list(&client, &folder, self.page, |listing: &mut Listing, kv| {
-            let Some(key) = folder.relative_or_say(&kv.key) else { return };
-            if kv.lease != 0 {
-                listing.leased.insert(key.clone());
-            }
-            listing.entries.push((key, kv.value.into_boxed_slice()));
-        })
-        .await?;
+        let fold = |listing: &mut Listing, kv| listing.take(&folder, kv);
+        let (position, listing) = list::list(&client, &folder, self.page, fold).await?;
         Ok(Listing { revision: position.revision, ..listing })
     }
 
@@ -212,14 +208,30 @@ impl Etcd3 {
     /// # Errors
     /// [`StoreError::BadKey`] if there are more than etcd takes at once; any error of the store.
     pub async fn commit(&self, edits: &[Edit]) -> Result<u64, StoreError> {
+        let (_, revision) = self.commit_if(Vec::new(), edits).await?;
+        Ok(revision)
+    }
+
+    /// The same if no key below the folder `place` was written after this revision; `None`: one was, and nothing is done.
+    ///
+    /// # Errors
+    /// As [`Etcd3::commit`].
+    pub async fn commit_over(&self, edits: &[Edit], place: &str, revision: u64) -> Result<Option<u64>, StoreError> {
+        let folder = Folder::new(place);
+        let untouched = Compare::untouched_since(revision, folder.start(), folder.end());
+        let (is_made, revision) = self.commit_if(vec![untouched], edits).await?;
+        Ok(is_made.then_some(revision))
+    }
+
+    async fn commit_if(&self, compare: Vec<Compare>, edits: &[Edit]) -> Result<(bool, u64), StoreError> {
         Self::check_commit(edits)?;
         let all: Vec<_> = edits.iter().map(operation).collect();
         let txn = |success| TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
         let nested = |part: &[Operation]| Operation { txn: Some(Box::new(txn(part.to_vec()))), ..Operation::default() };
         let operations = if all.len() <= MOST_OPERATIONS { all } else { all.chunks(SHARE).map(nested).collect() };
         let client = self.client().await?;
-        let reply = client.call(txn(operations)).await?;
-        Ok(Position::read(&client, reply.header)?.revision)
+        let reply = client.call(TxnRequest { compare, ..txn(operations) }).await?;
+        Ok((reply.succeeded, Position::read(&client, reply.header)?.revision))
     }
 
     /// Replaces a value with the result of `change`; the key keeps its lease. If the key changes meanwhile, does
@@ -291,6 +303,17 @@ fn http2_tls(settings: &StoreSettings) -> Result<Arc<rustls::ClientConfig>, Stor
     let mut config = tls::client_config(settings)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
+}
+
+impl Listing {
+    /// Adds a key, if it is one of ours.
+    pub(super) fn take(&mut self, folder: &Folder, kv: KeyValue) {
+        let Some(key) = folder.relative_or_say(&kv.key) else { return };
+        if kv.lease != 0 {
+            self.leased.insert(key.clone());
+        }
+        self.entries.push((key, kv.value.into_boxed_slice()));
+    }
 }
 
 fn operation(edit: &Edit) -> Operation {

@@ -118,7 +118,7 @@ mod tests {
 
     fn put(revision: i64, key: &str) -> WatchEvent {
         let kv = KeyValue { key: key.into(), mod_revision: revision, value: b"v".to_vec(), lease: 0 };
-        WatchEvent { kind: EventKind::Put.into(), kv: Some(kv) }
+        WatchEvent { kind: EventKind::Put.into(), kv: Some(kv), prev_kv: None }
     }
 
     fn delete(revision: i64, key: &str) -> WatchEvent {

@@ -82,3 +82,58 @@ fn bad_settings_are_named() {
     check(&["ftp://etcd:2379"], "ftp://etcd:2379");
     check(&["http://good:2379", "bad url"], "bad url");
 }
+
+/// A key, its value before and after, and its revision.
+fn words(past: &pointsman_store::PastChanges) -> Vec<String> {
+    let value = |value: &Option<Box<[u8]>>| {
+        value.as_ref().map_or("-".to_owned(), |value| String::from_utf8_lossy(value).into_owned())
+    };
+    let line = |change: &pointsman_store::PastChange| {
+        format!("{} {} {} {}", change.revision, change.key, value(&change.before), value(&change.after))
+    };
+    past.changes.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn the_past_is_told_whole_and_says_where_it_begins() {
+    let etcd = Etcd::start();
+    let store = Etcd3::new(&settings(&[&etcd.url])).unwrap();
+    store.put("/x/a", b"1").await.unwrap();
+    store.put("/x/b", b"1").await.unwrap();
+    store.put("/y/a", b"1").await.unwrap();
+    store.put("/x/a", b"2").await.unwrap();
+    store.delete("/x/b", false).await.unwrap();
+    store.put("/x/ghost", b"1").await.unwrap();
+    let last = store.delete("/x/ghost", false).await.unwrap();
+    let past = store.past("/x", 0, 100).await.unwrap();
+    let all = ["2 a - 1", "3 b - 1", "5 a 1 2", "6 b 1 -", "7 ghost - 1", "8 ghost 1 -"];
+    assert_eq!((words(&past), past.begin, past.revision), (all.map(str::to_owned).into(), 0, last));
+    assert_eq!(words(&store.past("/x", 5, 100).await.unwrap()), all[3..]);
+    let few = store.past("/x", 0, 2).await.unwrap();
+    assert_eq!((words(&few), few.begin), (all[4..].iter().map(|line| (*line).to_owned()).collect(), 6));
+    assert_eq!(store.past("/x", last, 100).await.unwrap().changes, []);
+    let then = store.list_at("/x", 3).await.unwrap();
+    let keys: Vec<_> =
+        then.entries.iter().map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(value))).collect();
+    assert_eq!((keys, then.revision), (vec!["a=1".to_owned(), "b=1".to_owned()], 3));
+    etcd.ctl(&["compaction", "5"]);
+    assert!(matches!(store.list_at("/x", 3).await, Err(StoreError::Compacted { .. })));
+    let past = store.past("/x", 0, 100).await.unwrap();
+    assert_eq!((words(&past), past.begin), (all[3..].iter().map(|line| (*line).to_owned()).collect(), 5));
+}
+
+#[tokio::test]
+async fn what_others_wrote_meanwhile_is_not_written_over() {
+    use pointsman_store::lease::Edit;
+    let etcd = Etcd::start();
+    let store = Etcd3::new(&settings(&[&etcd.url])).unwrap();
+    store.put("/x/a", b"1").await.unwrap();
+    let seen = store.list("/x").await.unwrap().revision;
+    let edits: Vec<_> =
+        (0..200).map(|number| Edit::Put { key: format!("/x/k{number}"), value: b"1".to_vec() }).collect();
+    store.put("/y/a", b"1").await.unwrap();
+    assert!(store.commit_over(&edits, "/x", seen).await.unwrap().is_some(), "a key elsewhere is no matter");
+    let edits = [Edit::Put { key: "/x/a".to_owned(), value: b"2".to_vec() }];
+    assert_eq!(store.commit_over(&edits, "/x", seen).await.unwrap(), None);
+    assert_eq!(store.get("/x/a").await.unwrap().as_deref(), Some(&b"1"[..]));
+}

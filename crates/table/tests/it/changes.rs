@@ -105,6 +105,40 @@ fn a_service_whose_protection_is_bad_is_not_served_in_an_older_form() {
     story.step("- services/s/basic_auth_secrets\nservices/s/cookie =", "s.test/", "service=s");
 }
 
+/// A file that was cut to nothing, or a script with an empty variable, opens nothing.
+#[test]
+fn a_key_that_protects_is_not_taken_for_absent_when_it_is_empty() {
+    for (key, value) in [("basic_auth_secrets", "user a insecure-password b"), ("forward_auth", "http://10.0.0.2/x")] {
+        let mut story = Story::new();
+        let empty = format!("services/s/{key} =");
+        story.step("services/s/domain = s.test", "s.test/", "service=s");
+        story.step(&empty, "s.test/", &format!("none|services/s/{key} remove&the&key"));
+        story.step(&format!("services/s/{key} = {value}"), "s.test/", "service=s");
+        story.step(&empty, "s.test/", &format!("none|services/s/{key}"));
+        story.step(&format!("- services/s/{key}"), "s.test/", "service=s");
+    }
+    // Others keep their last good value; a service that never had one is not served.
+    for key in ["allow", "tls_ca"] {
+        let value = if key == "allow" { "10.0.0.0/8" } else { "system" };
+        let mut story = Story::new();
+        story.step(&format!("services/s/domain = s.test\nservices/s/{key} = {value}"), "s.test/", "service=s");
+        story.step(&format!("services/s/{key} = "), "s.test/", &format!("service=s|services/s/{key}"));
+        let last = story.last.as_ref().expect("compiled");
+        let service = last.table.service(pointsman_table::Protocol::Http, "s").expect("served");
+        let kept = match key {
+            "allow" => service.policy.as_ref().is_some_and(|policy| policy.access.is_some()),
+            _ => service.link.is_some(),
+        };
+        assert!(kept, "{key} is still in force");
+    }
+    let mut story = Story::new();
+    story.step("services/s/domain = s.test\nservices/s/allow =", "s.test/", "none|services/s/allow");
+    story.step("tcp-services/t/port = 1\ntcp-services/t/allow =\n- services/s/allow", "s.test/", "service=s|allow");
+    assert!(story.last.as_ref().is_some_and(|last| last.table.tcp().is_empty()));
+    // A list of nobody to turn away turns nobody away.
+    story.step("services/s/deny =\n-r tcp-services/t", "s.test/", "service=s");
+}
+
 #[test]
 fn ports_pass_on_when_their_holder_goes() {
     let mut story = Story::new();

@@ -401,7 +401,8 @@ fn bad_values_of_keys_that_haproxy_honours() {
         &["s/custom_settings = \"a\\0b\": bad value: expected lines of text"],
     );
     check_for_haproxy("services/s/domain = s.test\nservices/s/custom_settings = a\tb", "good s", &[]);
-    check_for_haproxy("services/s/domain = s.test\nservices/s/basic_auth_secrets = ", "good s", &[]);
+    let empty = "s/basic_auth_secrets: bad value: expected a value: this key protects the service";
+    check_for_haproxy("services/s/domain = s.test\nservices/s/basic_auth_secrets = ", "good", &[empty]);
 }
 
 #[test]

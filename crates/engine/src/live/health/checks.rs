@@ -75,6 +75,14 @@ impl CheckState {
         }
     }
 
+    /// How many outcomes in a row spoke against it, the last included.
+    pub fn against(self) -> u32 {
+        match self {
+            Unknown => 0,
+            Up { failures: count } | Down { passes: count } => count,
+        }
+    }
+
     /// Whether the next outcomes may change it: it is checked more often then.
     pub fn is_unsure(self) -> bool {
         !matches!(self, Up { failures: 0 } | Down { passes: 0 })

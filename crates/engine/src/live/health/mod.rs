@@ -2,6 +2,7 @@
 //! it changes. Picks nothing.
 
 mod answers;
+pub(super) mod carried;
 mod checks;
 mod circuit;
 mod peers;

@@ -39,6 +39,7 @@ fn instance(name: &str, requests: u64) -> InstanceStats {
             said: "GET / got 503".to_owned(),
             took: Duration::from_micros(1500),
             age: Some(Duration::from_secs(1)),
+            streak: 0,
         }),
     }
 }
@@ -62,7 +63,8 @@ fn page() -> String {
     let mut status = Status { table: Some(table()), ..Status::new() };
     status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
     let facts = Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
-    render(&status, &Named::all(snapshot), &Process::read(SystemTime::now(), Lost::default(), (0, 0)), Some(&facts))
+    let process = Process::read(SystemTime::now(), Lost::default(), (0, 0));
+    render((&status, &Named::all(snapshot)), &process, Some(&facts), None)
 }
 
 #[test]
@@ -128,9 +130,9 @@ fn documented() {
 #[test]
 fn says_nothing_of_haproxy_where_it_does_not_serve() {
     let page = render(
-        &Status::new(),
-        &Named::all(Snapshot::default()),
+        (&Status::new(), &Named::all(Snapshot::default())),
         &Process::read(SystemTime::now(), Lost::default(), (0, 0)),
+        None,
         None,
     );
     assert!(!page.contains("haproxy"));

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pointsman_engine::access::{DropReason, LogPage, LogQueue, LogState};
+use pointsman_engine::exemplars::Exemplars;
 use pointsman_engine::spans::SpanCounts;
 use tracing::{info, warn};
 
@@ -42,6 +43,8 @@ pub struct RequestsView {
     pub log: Arc<LogState>,
     /// Counts of spans.
     pub spans: Arc<SpanCounts>,
+    /// What metrics tell of traces; `None`: nothing.
+    pub exemplars: Option<Arc<Exemplars>>,
 }
 
 /// The threads of the access log.
@@ -86,8 +89,8 @@ impl AccessThreads {
     }
 
     /// What the admin pages show.
-    pub fn view(&self, spans: Arc<SpanCounts>) -> RequestsView {
-        RequestsView { recent: self.recent.clone(), log: Arc::clone(self.queue.state()), spans }
+    pub fn view(&self, spans: Arc<SpanCounts>, exemplars: Option<Arc<Exemplars>>) -> RequestsView {
+        RequestsView { recent: self.recent.clone(), log: Arc::clone(self.queue.state()), spans, exemplars }
     }
 
     /// Waits until everything is written, but no longer than this.

@@ -164,6 +164,7 @@ fn any_other_answer_is_the_clients() {
         if let Some((name, value)) = header {
             assert_eq!(answer.header(name), Some(value), "{path}");
         }
+        assert_eq!(answer.header("set-cookie"), (path == "302").then_some("s=1"));
         let head = ask(&mut connection, "HEAD", "/", "", "");
         assert_eq!((head.status, head.body.len()), (status, 0), "{path}");
         // The body is not sent on.
@@ -173,6 +174,30 @@ fn any_other_answer_is_the_clients() {
     }
     site.put("services/a/forward_auth", "auth:/204");
     running.wait_backend("a.test", "/", "one");
+}
+
+#[test]
+fn interim_answers_are_not_the_clients() {
+    if unsupported() {
+        return;
+    }
+    let backend = Backend::naming("one");
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </secret>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+    let auth = Scripted::new(move |_, line| {
+        let status = if line.contains("/yes") { 200 } else { 401 };
+        [early.as_bytes(), &answer(status, "auth")].concat()
+    });
+    let keys = [("services/auth/upstreams/one", &*auth.instance()), ("services/a/forward_auth", "auth:/yes")];
+    let (site, running) = serving(&backend.instance(), &keys);
+    running.wait_backend("a.test", "/", "one");
+    let head = || {
+        let mut client = running.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
+        client.read_head().expect("a head")
+    };
+    assert!(head().starts_with("HTTP/1.1 200 "), "{}", head());
+    site.put("services/a/forward_auth", "auth:/no");
+    wait("the refusal", || head().starts_with("HTTP/1.1 401 "));
 }
 
 #[test]
@@ -195,6 +220,7 @@ fn nobody_is_let_in_without_an_answer() {
         (Raw::answering("no HTTP at all\r\n\r\n", Then::Close), 502, "auth_bad_answer"),
         (Raw::answering(switch, Then::Close), 502, "auth_bad_answer"),
         (Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx", Then::Close), 502, "auth_bad_answer"),
+        (Raw::answering("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", Then::Close), 502, "auth_bad_answer"),
         (Raw::answering("", Then::Close), 503, "auth_unreachable"),
     ];
     let dead = free_address();
@@ -277,8 +303,8 @@ fn values_that_ask_nobody() {
     running.wait_backend("a.test", "/", "one");
     for (value, expected) in [
         ("a:/verify", "a is this service itself"),
-        ("https://auth.test/", "https:// is not supported"),
-        ("auth", "expected http://HOST[:PORT]/PATH or SERVICE:/PATH"),
+        ("https://", "expected http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH or SERVICE:/PATH"),
+        ("auth", "expected http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH or SERVICE:/PATH"),
         ("auth:/ Content-Length", "Content-Length cannot be copied"),
     ] {
         site.put("services/a/forward_auth", value);

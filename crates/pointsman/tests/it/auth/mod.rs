@@ -2,4 +2,5 @@
 
 mod asked;
 mod asked_http2;
+mod asked_tls;
 mod passwords;

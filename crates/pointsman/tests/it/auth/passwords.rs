@@ -207,3 +207,27 @@ fn the_log_names_users() {
     assert_eq!(named, [Some("a \"b"), Some("ann"), None]);
     assert!(!text().contains("eDp4"), "no password");
 }
+
+/// A file that was cut to nothing, or a script with an empty variable, must not open a service.
+#[test]
+fn an_empty_list_of_users_opens_nothing() {
+    let backend = Backend::naming("one");
+    let users = "user ann insecure-password secret";
+    let (site, running) = serving(&backend.instance(), &[("services/a/basic_auth_secrets", users)]);
+    running.wait_answer("a.test", "/", 401, "");
+    site.put("services/a/basic_auth_secrets", "");
+    running.wait_problem("bad_value", &["services/a/basic_auth_secrets", "to open it, remove the key"]);
+    running.wait_answer("a.test", "/", 503, "");
+    site.put("services/a/basic_auth_secrets", users);
+    running.wait_answer("a.test", "/", 401, "");
+    site.remove("services/a/basic_auth_secrets");
+    running.wait_backend("a.test", "/", "one");
+    // Who may come from where keeps its last good value.
+    site.put("services/a/allow", "192.0.2.0/24");
+    running.wait_answer("a.test", "/", 403, "");
+    site.put("services/a/allow", "");
+    running.wait_problem("bad_value", &["services/a/allow"]);
+    running.wait_answer("a.test", "/", 403, "");
+    let refused = run(&["set", "services/a/allow", "", "--store", &site.folder().display().to_string()]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("protects the service"), "{refused:?}");
+}

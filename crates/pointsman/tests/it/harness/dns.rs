@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ pub(crate) enum Zone {
     At(Vec<Ipv4Addr>, u32),
     /// These SRV records, for so many seconds: priority, weight, port and target (RFC 2782).
     Records(Vec<(u16, u16, u16, &'static str)>, u32),
-    /// The same, after a while.
+    /// TXT records (§3.3.14): the name of each file of this folder.
+    Texts(PathBuf),
+    /// Addresses, after a while.
     Late(Vec<Ipv4Addr>, Duration),
     /// No answer at all.
     Silent,
@@ -149,6 +152,12 @@ impl NameServer {
             Some(Zone::Records(records, ttl)) => {
                 let data: Vec<_> = records.iter().filter(|_| kind == [0, 33]).map(service).collect();
                 return Some((reply(question, end, 0, (kind, *ttl), &data)?, Duration::ZERO));
+            }
+            Some(Zone::Texts(folder)) => {
+                let files = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).filter(|_| kind == [0, 16]);
+                let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+                let data: Vec<_> = names.map(|name| [&[name.len() as u8][..], name.as_bytes()].concat()).collect();
+                return Some((reply(question, end, 0, (kind, 0), &data)?, Duration::ZERO));
             }
             Some(Zone::Lie(lie, addresses)) => {
                 let data: Vec<_> = addresses.iter().map(|address| address.octets().to_vec()).collect();

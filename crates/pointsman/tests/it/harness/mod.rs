@@ -14,6 +14,7 @@ mod haproxy;
 mod http2_client;
 mod http2_server;
 mod load;
+mod pebble;
 mod pointsman;
 #[path = "../../support/ports.rs"]
 mod ports;
@@ -42,6 +43,7 @@ pub(crate) use haproxy::is_haproxy;
 pub(crate) use http2_client::{python_http2, python_http2_running};
 pub(crate) use http2_server::Http2Instance;
 pub(crate) use load::Load;
+pub(crate) use pebble::Pebble;
 pub(crate) use pointsman::{
     Launch, Pointsman, demo, demo_under, program_folder, run, run_unread, serving, shell, with_two_workers,
 };

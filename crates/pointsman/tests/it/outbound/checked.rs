@@ -31,7 +31,7 @@ fn checks_verify_instances_as_requests_do() {
     if engine().differs("checks") {
         return;
     }
-    let line = "is down: its check GET / failed: its certificate is of no authority in tls_ca";
+    let line = "is down: its check GET / failed: its certificate is of no authority that is trusted; see tls_ca";
     wait(line, || running.process.log().contains(line));
     let check = |service: &str| running.metric("pointsman_instance_check_up", &[&format!("service=\"{service}\"")]);
     for service in ["good", "led", "tcp"] {

@@ -7,6 +7,7 @@
 //! | `names` | a type name means one thing in a crate |
 //! | `maps` | the maps name every module |
 //! | `pages` | the pages name whatever operators meet |
+//! | `monitoring` | what we ship for Prometheus and Grafana asks for what is documented |
 //! | `code`, `modules`, `graph` | how source is read: tokens, paths to their definitions, circles |
 
 mod budgets;
@@ -15,12 +16,15 @@ mod floors;
 mod graph;
 mod maps;
 mod modules;
+mod monitoring;
 mod names;
 mod pages;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub(crate) use monitoring::{Expression, expressions};
 
 /// Every crate's folder, from the ground up, and its root file.
 const CRATES: &[(&str, &str)] = &[

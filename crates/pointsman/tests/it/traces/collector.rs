@@ -57,6 +57,8 @@ struct Raw {
     attributes: Vec<Pair>,
     #[prost(message, optional, tag = "15")]
     status: Option<Status>,
+    #[prost(fixed32, tag = "16")]
+    flags: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -133,6 +135,8 @@ fn hex(bytes: &[u8]) -> String {
 fn told(raw: Raw) -> Told {
     assert!(matches!(raw.kind(), Kind::Server | Kind::Client), "{raw:?}");
     assert!((raw.trace.len(), raw.id.len()) == (16, 8) && matches!(raw.parent.len(), 0 | 8), "{raw:?}");
+    let is_remote = raw.kind() == Kind::Server && !raw.parent.is_empty();
+    assert_eq!(raw.flags, if is_remote { 0x301 } else { 0x101 }, "{raw:?}");
     Told {
         is_server: raw.kind() == Kind::Server,
         trace: hex(&raw.trace),

@@ -1,6 +1,7 @@
 //! Traces: `traceparent` on its way, and the spans that a collector gets.
 
 mod collector;
+mod exemplars;
 mod outlets;
 
 use crate::harness::{
@@ -165,20 +166,37 @@ fn traces_begin_here() {
     assert_eq!(unrecorded.collector.spans().len(), 2);
 }
 
-/// A client from outside decides about its ids, not about what is recorded.
+/// A client from outside decides about its ids, not about what is recorded, here or behind us.
 #[test]
 fn flags_of_clients_that_are_not_trusted_do_not_count() {
     let backend = Backend::naming("one");
     let keys = [("services/a/one", &*backend.instance()), ("config/trusted_proxies", "192.0.2.1")];
     let none = Traced::new(&keys, &["--otlp-sample", "0"]);
     let lines = parent(TRACE, CALLER, "01");
-    assert!(none.ask("/head", &lines).text().contains(&lines));
+    let head = none.ask("/head", &(lines + "tracestate: k=v\r\n")).text();
+    assert!(head.contains(&(parent(TRACE, CALLER, "00"))) && head.contains("tracestate: k=v\r\n"), "{head}");
+    assert_eq!(head.matches("traceparent").count(), 1, "{head}");
     let all = Traced::new(&keys, &["--otlp-sample", "1"]);
     let head = all.ask("/head", &parent(TRACE, CALLER, "00")).text();
     let spans = all.collector.trace(TRACE, 2);
     assert_eq!(spans[0].parent, CALLER);
     assert_eq!(line_of(&head, "traceparent"), Some(format!("00-{TRACE}-{}-01", spans[1].id)), "{head}");
     assert!(none.collector.spans().is_empty());
+}
+
+/// The server of `forward_auth` is told the trace that its question belongs to.
+#[test]
+fn questions_are_of_the_trace() {
+    let (backend, auth) = (Backend::naming("one"), Backend::naming("auth"));
+    let asks = format!("http://{}/verify", auth.instance());
+    let keys = [("services/a/one", &*backend.instance()), ("services/a/forward_auth", &asks)];
+    let traced = Traced::new(&keys, &["--otlp-sample", "1"]);
+    wait("it to be asked", || traced.ask("/", "").status == 200 && auth.whole() > 0);
+    traced.ask("/asked", &parent(TRACE, CALLER, "01"));
+    let server = traced.trace_of("/asked", 2).swap_remove(0);
+    let seen: String = auth.received().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+    let asked = seen.split("GET /verify ").last().unwrap_or_default();
+    assert_eq!(line_of(asked, "traceparent"), Some(format!("00-{TRACE}-{}-01", server.id)), "{asked}");
 }
 
 #[test]

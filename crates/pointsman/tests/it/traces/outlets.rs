@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::collector::Collector;
 use super::{Traced, parent};
-use crate::harness::{Backend, Engine, Launch, PATIENCE, Site, free_address, run, wait, wait_within};
+use crate::harness::{Authority, Backend, Engine, Launch, PATIENCE, Site, free_address, run, wait, wait_within};
+use crate::outbound::{Nginx, certified};
 
 fn dropped(traced: &Traced, reason: &str) -> f64 {
     traced.running.metric("pointsman_trace_spans_dropped_total", &[&format!("\"{reason}\"")])
@@ -80,6 +81,32 @@ fn a_slow_collector_costs_spans_and_no_requests() {
 }
 
 #[test]
+fn a_collector_over_tls_is_verified() {
+    let (backend, authority, stranger) = (Backend::naming("one"), Authority::new(), Authority::new());
+    let site = Site::with(&[("services/a/default", "true"), ("services/a/one", &backend.instance())]);
+    let collector = Collector::new();
+    let lines = certified(&authority.issue("collector", "DNS:localhost"));
+    stranger.issue("any", "DNS:localhost");
+    let lines = format!("{lines} location /v1/ {{ proxy_pass {}; }}", collector.url());
+    let nginx = Nginx::serving(&site, &[("ssl", lines)]);
+    let url = format!("https://localhost:{}", nginx.addresses[0].port());
+    for (trusted, is_verified) in [(&authority, true), (&stranger, false)] {
+        let file = trusted.file().display().to_string();
+        let launch = Launch::engine(Engine::Native).store(&site).args(&["--otlp", &url, "--otlp-sample", "1"]);
+        let mut running = launch.env("SSL_CERT_FILE", &file).start();
+        running.wait_ready();
+        running.wait_backend("a.test", "/tls", "one");
+        if is_verified {
+            wait("a trace", || !collector.traces("/tls").is_empty());
+        } else {
+            running.process.wait_log(&format!("spans cannot be sent to {url}/v1/traces"));
+            running.process.wait_log("certificate");
+        }
+        running.end();
+    }
+}
+
+#[test]
 fn the_last_spans_are_sent_at_the_end() {
     let backend = Backend::naming("one");
     let mut traced = Traced::new(&[("services/a/one", &backend.instance())], &["--otlp-sample", "0"]);
@@ -112,6 +139,7 @@ fn bad_settings_say_what_is_right() {
         (&["--otlp", "localhost:4318"][..], "is not a URL of a collector; write one such as http://127.0.0.1:4318"),
         (&["--otlp", "http://u:p@c.test"], "--otlp-header"),
         (&["--otlp-sample", "1.5"], "is not a share; write 0 to 1"),
+        (&["--metrics-exemplars", "yes"], "[possible values: on, off]"),
         (&["--otlp-header", "secret"], "write NAME=VALUE"),
         (&["--otlp-header", "Host=a"], "not yours to set"),
     ] {

@@ -1,0 +1,332 @@
+//! Takes the steps of orders with an authority (RFC 8555), one request or a few at a time. Keeps nothing but the account;
+//! never tries again, never waits for long.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use instant_acme::{
+    Account, AccountCredentials, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem,
+};
+use pointsman_store::Store;
+use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::time::timeout;
+
+use super::client::{AuthorityClient, ComeAgain};
+use super::order::{Challenge, IssuedFacts, Sight, Trouble};
+
+/// How long one step may take.
+const WITHIN: Duration = Duration::from_secs(45);
+/// How long to wait if the authority limits us and does not say for how long, seconds.
+const LIMITED: i64 = 3600;
+/// How often a step is taken again at once because of a nonce.
+const NONCES: usize = 10;
+/// What the types of its problems begin with (RFC 8555 §6.7).
+const ERRORS: &str = "urn:ietf:params:acme:error:";
+
+/// An authority that has our account.
+pub(super) struct Authority {
+    account: Account,
+    come_again: ComeAgain,
+    terms: AcmeTerms,
+}
+
+/// A certificate as the authority issued it, with its key, and what is known of it.
+pub(super) struct NewCert {
+    pub(super) pem: String,
+    pub(super) facts: IssuedFacts,
+    /// When the authority wants it renewed.
+    pub(super) window: Option<(i64, i64)>,
+}
+
+impl Authority {
+    /// The account that is in the store; else a new one, which goes there.
+    pub(super) async fn open(
+        store: &Store,
+        folder: &str,
+        terms: &AcmeTerms,
+        ca: Option<&Path>,
+    ) -> Result<Self, Trouble> {
+        let client = AuthorityClient::new(ca).map_err(|error| Trouble::passing(format!("{error:#}")))?;
+        let come_again = client.come_again();
+        let key = account_key(folder, &terms.directory);
+        let kept = store.get(&key).await.map_err(|error| Trouble::passing(error.to_string()))?;
+        let kept = kept.and_then(|text| serde_json::from_slice::<AccountCredentials>(&text).ok());
+        let builder = Account::builder_with_http(Box::new(client));
+        let opened = async {
+            match kept {
+                Some(credentials) => builder.from_credentials(credentials).await.map(|account| (account, None)),
+                None => {
+                    let (account, credentials) = create(builder, terms).await?;
+                    Ok((account, Some(credentials)))
+                }
+            }
+        };
+        let (account, new) = within(opened, &come_again).await?;
+        if let Some(credentials) = new {
+            let text = serde_json::to_vec(&credentials).map_err(|error| Trouble::passing(error.to_string()))?;
+            // Where there is one that cannot be read, or another leader was first, the next term finds out.
+            store.create(&key, &text).await.map_err(|error| Trouble::passing(error.to_string()))?;
+        }
+        Ok(Self { account, come_again, terms: terms.clone() })
+    }
+
+    /// Whether it was opened on these terms.
+    pub(super) fn is_of(&self, terms: &AcmeTerms) -> bool {
+        self.terms == *terms
+    }
+
+    /// Whether this is the URL of its directory.
+    pub(super) fn is_at(&self, directory: &str) -> bool {
+        *self.terms.directory == *directory
+    }
+
+    /// Forgets the account in the store: the authority does not know it.
+    pub(super) async fn forget(&self, store: &Store, folder: &str) {
+        let _ = store.delete(&account_key(folder, &self.terms.directory), false).await;
+    }
+
+    /// Orders a certificate for one name. Returns the order's URL.
+    pub(super) async fn order(&self, name: &str, replaces: Option<&str>) -> Result<String, Trouble> {
+        let names = [Identifier::Dns(name.to_owned())];
+        let mut order = NewOrder::new(&names);
+        if let Some(profile) = &self.terms.profile {
+            order = order.profile(profile);
+        }
+        if let Some(id) = replaces.and_then(identifier) {
+            order = order.replaces(id);
+        }
+        let order = within(self.account.new_order(&order), &self.come_again).await?;
+        Ok(order.url().to_owned())
+    }
+
+    /// How far an order is.
+    pub(super) async fn look(&self, url: &str, keyed: bool) -> Result<Sight, Trouble> {
+        let looked = async {
+            let mut order = self.account.order(url.to_owned()).await?;
+            let (status, error) = (order.state().status, order.state().error.clone());
+            if let Some(error) = error {
+                return Err(Error::Api(error));
+            }
+            Ok(match status {
+                OrderStatus::Ready => Some(Sight::Ready { key: None }),
+                OrderStatus::Processing => Some(Sight::Signing),
+                OrderStatus::Valid => Some(Sight::Signed),
+                OrderStatus::Pending | OrderStatus::Invalid => self.challenge(&mut order).await?,
+            })
+        };
+        match within(looked, &self.come_again).await? {
+            Some(Sight::Ready { .. }) if !keyed => Ok(Sight::Ready { key: Some(new_key(self.terms.key)?) }),
+            Some(sight) => Ok(sight),
+            None => {
+                let said = "the authority offers no challenge of the kind in config/acme/challenge, or ended the order";
+                Err(Trouble::refusal(said))
+            }
+        }
+    }
+
+    /// The kind of challenge that the keys want.
+    fn kind(&self) -> ChallengeType {
+        match self.terms.challenge {
+            ChallengeKind::Http => ChallengeType::Http01,
+            ChallengeKind::Dns => ChallengeType::Dns01,
+        }
+    }
+
+    /// How far the challenge of an order's one name is; its error, if it failed.
+    async fn challenge(&self, order: &mut instant_acme::Order) -> Result<Option<Sight>, Error> {
+        let mut authorizations = order.authorizations();
+        let Some(authorization) = authorizations.next().await else { return Ok(None) };
+        let mut authorization = authorization?;
+        let Some(challenge) = authorization.challenge(self.kind()) else { return Ok(None) };
+        if let Some(error) = &challenge.error {
+            return Err(Error::Api(error.clone()));
+        }
+        Ok(match challenge.status {
+            ChallengeStatus::Pending => {
+                let (proof, dns) = (challenge.key_authorization(), self.terms.challenge == ChallengeKind::Dns);
+                let answer = if dns { proof.dns_value() } else { proof.as_str().to_owned() };
+                Some(Sight::Pending(Challenge { token: challenge.token.clone(), answer, dns }))
+            }
+            ChallengeStatus::Processing | ChallengeStatus::Valid => Some(Sight::Checking),
+            ChallengeStatus::Invalid => None,
+        })
+    }
+
+    /// Tells the authority that the challenge is answered.
+    pub(super) async fn tell(&self, url: &str) -> Result<(), Trouble> {
+        let told = async {
+            let mut order = self.account.order(url.to_owned()).await?;
+            let mut authorizations = order.authorizations();
+            while let Some(authorization) = authorizations.next().await {
+                let mut authorization = authorization?;
+                let challenge = authorization.challenge(self.kind());
+                // The leader before us may have told it.
+                if let Some(mut challenge) = challenge.filter(|challenge| challenge.status == ChallengeStatus::Pending)
+                {
+                    challenge.set_ready().await?;
+                }
+            }
+            Ok(())
+        };
+        within(told, &self.come_again).await
+    }
+
+    /// Asks for the signature.
+    pub(super) async fn finalize(&self, url: &str, name: &str, key: &str) -> Result<(), Trouble> {
+        let request = request(name, key).map_err(|error| Trouble::refusal(error.to_string()))?;
+        let finalized = async {
+            let mut order = self.account.order(url.to_owned()).await?;
+            order.finalize_csr(&request).await
+        };
+        within(finalized, &self.come_again).await
+    }
+
+    /// Fetches the certificate of an order.
+    pub(super) async fn fetch(&self, url: &str, key: &str) -> Result<NewCert, Trouble> {
+        let fetched = async {
+            let mut order = self.account.order(url.to_owned()).await?;
+            order.certificate().await
+        };
+        let chain = within(fetched, &self.come_again).await?;
+        let chain = chain.ok_or_else(|| Trouble::passing("the certificate is not ready yet"))?;
+        let pem = format!("{}\n{}\n", chain.trim_end(), key.trim_end());
+        let mut facts = facts(&pem, &self.terms.directory)?;
+        let window = match facts.id.as_deref() {
+            Some(id) => self.consult(id).await.ok().and_then(|(window, _)| window),
+            None => None,
+        };
+        if window.is_none() {
+            // Without renewal information, its name is of no use.
+            facts.id = None;
+        }
+        Ok(NewCert { pem, facts, window })
+    }
+
+    /// When the authority wants a certificate renewed (RFC 9773), and in how many seconds to ask again.
+    pub(super) async fn consult(&self, id: &str) -> Result<(Option<(i64, i64)>, i64), Trouble> {
+        let id = identifier(id).ok_or_else(|| Trouble::refusal("a certificate has no name at the authority"))?;
+        let (info, again) = within(self.account.renewal_info(&id), &self.come_again).await?;
+        let window = info.suggested_window;
+        let again = i64::try_from(again.as_secs()).unwrap_or(i64::MAX);
+        Ok((Some((window.start.unix_timestamp(), window.end.unix_timestamp())), again))
+    }
+}
+
+async fn create(
+    builder: instant_acme::AccountBuilder,
+    terms: &AcmeTerms,
+) -> Result<(Account, AccountCredentials), Error> {
+    let contact: Vec<&str> = terms.contact.iter().map(|contact| &**contact).collect();
+    let account = NewAccount { contact: &contact, terms_of_service_agreed: terms.agree, only_return_existing: false };
+    let eab = terms.eab.as_ref().map(|(id, key)| {
+        use base64::Engine as _;
+        let key = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&**key).unwrap_or_default();
+        ExternalAccountKey::new(id.to_string(), &key)
+    });
+    builder.create(&account, terms.directory.to_string(), eab.as_ref()).await
+}
+
+/// One account for each directory.
+fn account_key(folder: &str, directory: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = directory.trim_start_matches("https://").chars().map(plain).collect();
+    format!("{folder}/accounts/{name}")
+}
+
+/// Waits for a step, and tells refusals from what may pass.
+async fn within<T>(step: impl Future<Output = Result<T, Error>>, come_again: &ComeAgain) -> Result<T, Trouble> {
+    come_again.take();
+    match timeout(WITHIN, Box::pin(step)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(trouble(&error, come_again.take())),
+        Err(_) => Err(Trouble::passing(format!("the authority did not answer within {} s", WITHIN.as_secs()))),
+    }
+}
+
+fn trouble(error: &Error, wait: Option<i64>) -> Trouble {
+    let Error::Api(problem) = error else {
+        let mut said = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            said = format!("{said}: {cause}");
+            source = cause.source();
+        }
+        return Trouble { said: format!("cannot talk to the authority: {said}"), is_refusal: false, wait };
+    };
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    let kind = kind.strip_prefix(ERRORS).unwrap_or(kind);
+    let wait = if kind == "rateLimited" { Some(wait.unwrap_or(LIMITED)) } else { wait };
+    // An account that is gone is made anew.
+    let is_refusal = !matches!(kind, "badNonce" | "serverInternal" | "accountDoesNotExist");
+    Trouble { said: words(kind, problem), is_refusal, wait }
+}
+
+/// The authority's own words.
+fn words(kind: &str, problem: &AcmeProblem) -> String {
+    let parts = problem.subproblems.iter().filter_map(|part| part.detail.as_deref());
+    let details: Vec<_> = problem.detail.as_deref().into_iter().chain(parts).collect();
+    format!("the authority says {kind}: {}", details.join("; "))
+}
+
+/// Takes a step again while the authority refuses its nonces, which are not ours to choose (RFC 8555 §6.5): nothing was
+/// done then.
+pub(super) async fn again<T, S: Future<Output = Result<T, Trouble>>>(step: impl Fn() -> S) -> Result<T, Trouble> {
+    for _ in 0..NONCES {
+        match step().await {
+            Err(trouble) if trouble.said.starts_with("the authority says badNonce") => {}
+            done => return done,
+        }
+    }
+    step().await
+}
+
+/// Whether the authority does not know our account.
+pub(super) fn is_account_gone(trouble: &Trouble) -> bool {
+    trouble.said.starts_with("the authority says accountDoesNotExist")
+}
+
+fn identifier(id: &str) -> Option<CertificateIdentifier<'_>> {
+    let (authority, serial) = id.split_once('.')?;
+    Some(CertificateIdentifier { authority_key_identifier: authority.into(), serial: serial.into() })
+}
+
+fn new_key(kind: CertKeyKind) -> Result<String, Trouble> {
+    let made = match kind {
+        CertKeyKind::P256 => KeyPair::generate(),
+        CertKeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+    };
+    made.map(|key| key.serialize_pem()).map_err(|error| Trouble::passing(format!("no key can be made: {error}")))
+}
+
+/// The request to sign (RFC 2986), in DER.
+fn request(name: &str, key: &str) -> Result<Vec<u8>, rcgen::Error> {
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&KeyPair::from_pem(key)?)?;
+    Ok(request.der().to_vec())
+}
+
+/// What the first certificate of a chain says of itself.
+fn facts(pem: &str, directory: &str) -> Result<IssuedFacts, Trouble> {
+    let wrong = |what: &str| Trouble::refusal(format!("the authority issued what is no certificate: {what}"));
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong("no PEM"))?;
+    let cert = Cert::parse(pem).map_err(|why| wrong(&why))?;
+    let id = CertificateIdentifier::try_from(&der).ok().map(|id| id.to_string());
+    Ok(IssuedFacts {
+        from: cert.not_before,
+        until: cert.not_after,
+        issuer: cert.issuer(),
+        renew: 0,
+        id,
+        directory: directory.to_owned(),
+    })
+}
+
+/// The present, in seconds since the epoch.
+pub(super) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed()
+}

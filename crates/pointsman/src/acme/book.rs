@@ -1,0 +1,202 @@
+//! What the store holds of certificates by ACME, as every balancer of the prefix sees it: the orders, and the certificates
+//! that were issued. Takes the updates of a follower; writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pointsman_store::{ASIDE, Update};
+use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
+
+use super::order::{CertOrder, Challenge};
+use crate::control::IssuedCerts;
+use crate::control::expiry::utc;
+
+/// The folder of orders, and of certificates, within the prefix's own.
+const ORDERS: &str = "orders";
+const CERTS: &str = "certs";
+/// Failing names that are listed as problems.
+const MOST_PROBLEMS: usize = 100;
+
+/// Where all of this is kept for the balancers of a prefix.
+pub(crate) fn folder(prefix: &str) -> String {
+    format!("{ASIDE}{prefix}/acme")
+}
+
+/// The full key of a name's order.
+pub(crate) fn order_key(folder: &str, name: &str) -> String {
+    format!("{folder}/{ORDERS}/{name}")
+}
+
+/// The full key of a name's certificate, with its key.
+pub(crate) fn cert_key(folder: &str, name: &str) -> String {
+    format!("{folder}/{CERTS}/{name}")
+}
+
+/// All orders and certificates, by the names that they are for.
+#[derive(Clone, Default)]
+pub(crate) struct CertBook {
+    pub(crate) orders: BTreeMap<Box<str>, CertOrder>,
+    pub(crate) certs: BTreeMap<Box<str>, Arc<[u8]>>,
+}
+
+impl CertBook {
+    /// Takes an update of a follower of the folder.
+    pub(crate) fn take(&mut self, update: Update) {
+        match update {
+            Update::Reset { entries, .. } => self.reset(entries),
+            Update::Changes { changes, .. } => changes.into_iter().for_each(|change| match change {
+                Change::Put { key, value } => self.put(&key, &value),
+                Change::Delete { key } => self.remove(&key),
+                Change::DeleteTree { key } => {
+                    if key.is_empty() || &*key == ORDERS {
+                        self.orders.clear();
+                    }
+                    if key.is_empty() || &*key == CERTS {
+                        self.certs.clear();
+                    }
+                }
+            }),
+        }
+    }
+
+    /// Takes everything that is in the store.
+    pub(crate) fn reset(&mut self, entries: Vec<(Box<str>, Box<[u8]>)>) {
+        let here: BTreeSet<_> = entries.iter().map(|(key, _)| key.clone()).collect();
+        let has = |folder: &str, name: &str| here.contains(&*format!("{folder}/{name}"));
+        self.orders.retain(|name, _| has(ORDERS, name));
+        self.certs.retain(|name, _| has(CERTS, name));
+        entries.iter().for_each(|(key, value)| self.put(key, value));
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) {
+        match key.split_once('/') {
+            Some((ORDERS, name)) => {
+                // One that cannot be read, perhaps of a later version, counts as none.
+                if let Ok(order) = serde_json::from_slice(value) {
+                    self.note(name, order);
+                }
+            }
+            Some((CERTS, name)) => drop(self.certs.insert(name.into(), value.trim_ascii().into())),
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        match key.split_once('/') {
+            Some((ORDERS, name)) => drop(self.orders.remove(name)),
+            Some((CERTS, name)) => drop(self.certs.remove(name)),
+            _ => {}
+        }
+    }
+
+    /// Takes an order unless a later one is known: a follower tells of what we wrote ourselves some time ago.
+    pub(crate) fn note(&mut self, name: &str, order: CertOrder) {
+        let known = self.orders.get(name).map(|known| (known.term, known.version));
+        if known.is_none_or(|known| known < (order.term, order.version)) {
+            self.orders.insert(name.into(), order);
+        }
+    }
+
+    /// Certificates and answers, as the table takes them; `more` are answers from elsewhere.
+    pub(crate) fn issued(&self, more: &Answers) -> IssuedCerts {
+        let certs = self.certs.iter().map(|(name, pem)| OuterCert {
+            name: cert_name(name).into(),
+            origin: format!("acme/{name}").into(),
+            pem: Ok(Arc::clone(pem)),
+            staple: None,
+        });
+        let ours = self.orders.values().filter_map(CertOrder::challenge).filter(|challenge| !challenge.dns);
+        let ours = ours.map(|Challenge { token, answer, .. }| (token.as_str().into(), answer.as_str().into()));
+        let answers: Answers = more.clone().into_iter().chain(ours).collect();
+        IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
+    }
+
+    /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter.
+    pub(crate) fn problems(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[Problem]> {
+        let failing = wanted.iter().filter_map(|name| {
+            let order = self.orders.get(name)?;
+            let failure = order.failure.as_ref()?;
+            let next = utc(order.due);
+            let meanwhile = match self.certs.contains_key(name) {
+                true => "; the certificate from before serves on",
+                false => "",
+            };
+            let advice = format!("{}; the next try is at {next}{meanwhile}", failure.said);
+            let key = format!("acme/{name}").into();
+            Some(Problem { key, value: None, kind: ProblemKind::NoCertificate, service: None, advice: advice.into() })
+        });
+        failing.take(MOST_PROBLEMS).collect()
+    }
+}
+
+/// The certificate's name among all: short enough for every engine, and the same at every balancer.
+fn cert_name(name: &str) -> String {
+    const LONGEST: usize = 60;
+    match name.len() <= LONGEST {
+        true => format!("acme-{name}"),
+        false => {
+            // FNV-1a: the number must be the same in every version.
+            let hash = name
+                .bytes()
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+            format!("acme-{}-{hash:016x}", &name[..LONGEST - 17])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::{OrderFailure, OrderStage};
+    use super::*;
+
+    fn order(version: u64, stage: OrderStage) -> CertOrder {
+        CertOrder { version, stage, ..CertOrder::default() }
+    }
+
+    fn put(key: &str, value: Vec<u8>) -> Update {
+        Update::Changes { revision: 1, changes: vec![Change::Put { key: key.into(), value: value.into() }] }
+    }
+
+    #[test]
+    fn the_newest_of_an_order_counts() {
+        let mut book = CertBook::default();
+        let challenge = Challenge { token: "t".into(), answer: "a".into(), dns: false };
+        let told = OrderStage::Told { url: "u".into(), challenge, since: 1 };
+        book.note("a.test", order(2, told.clone()));
+        book.take(put("orders/a.test", serde_json::to_vec(&order(1, OrderStage::Idle)).unwrap()));
+        assert_eq!(book.orders["a.test"].stage, told);
+        let issued = book.issued(&[("env".into(), "b".into())].into());
+        assert_eq!(issued.answers.keys().map(|token| &**token).collect::<Vec<_>>(), ["env", "t"]);
+        book.take(put("orders/a.test", serde_json::to_vec(&order(3, OrderStage::Idle)).unwrap()));
+        book.take(put("certs/a.test", b"PEM\n".to_vec()));
+        book.take(put("orders/b.test", b"nonsense".to_vec()));
+        let issued = book.issued(&Answers::new());
+        assert!(issued.answers.is_empty());
+        assert_eq!(&*issued.certs[0].name, "acme-a.test");
+        assert_eq!(issued.certs[0].pem, Ok(b"PEM".as_slice().into()));
+        book.take(Update::Reset { revision: 2, entries: Vec::new() });
+        assert!(book.orders.is_empty() && book.certs.is_empty());
+    }
+
+    #[test]
+    fn failures_are_problems_of_names_that_are_wanted() {
+        let mut book = CertBook::default();
+        let failure = Some(OrderFailure { said: "unauthorized: no".into(), at: 1 });
+        for name in ["a.test", "b.test"] {
+            book.note(name, CertOrder { version: 1, failure: failure.clone(), ..CertOrder::default() });
+        }
+        book.take(put("certs/a.test", b"PEM".to_vec()));
+        let problems = book.problems(&["a.test".into(), "c.test".into()].into());
+        let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let expected = "acme/a.test: no certificate: unauthorized: no; the next try is at 1970-01-01 00:00 UTC; the \
+                        certificate from before serves on";
+        assert_eq!(said, [expected]);
+    }
+
+    #[test]
+    fn names_of_certificates_are_short() {
+        assert_eq!(cert_name("shop.test"), "acme-shop.test");
+        let long = |end: &str| cert_name(&format!("{}.{end}", "x".repeat(200)));
+        assert!(long("test").len() <= 80 && long("test") != long("example"));
+    }
+}

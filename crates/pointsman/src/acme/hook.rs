@@ -1,0 +1,68 @@
+//! The operator's program that sets and removes TXT records, for challenges of the kind dns-01. Knows no DNS.
+//!
+//! It is called as lego calls its own (provider `exec`): `PROGRAM present|cleanup _acme-challenge.NAME. VALUE`. It returns
+//! once the record is to be seen.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::order::Trouble;
+
+/// How long it may take: some name servers take minutes to show a change.
+const WITHIN: Duration = Duration::from_secs(600);
+/// How much of what it says is told, in characters.
+const LONGEST: usize = 300;
+
+/// What it is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Set the record.
+    Present,
+    /// Remove it.
+    CleanUp,
+}
+
+/// Runs the program to its end.
+///
+/// # Errors
+/// There is none, it fails, or it takes longer than ten minutes.
+pub(super) async fn run(program: Option<&Path>, turn: Turn, name: &str, value: &str) -> Result<(), Trouble> {
+    let Some(program) = program else {
+        let said =
+            "config/acme/challenge is dns-01, and this balancer has no program to set records; set --acme-dns-hook";
+        return Err(Trouble::passing(said));
+    };
+    let shown = program.display();
+    let word = if turn == Turn::Present { "present" } else { "cleanup" };
+    let mut command = Command::new(program);
+    command.arg(word).arg(record(name)).arg(value).stdin(Stdio::null()).kill_on_drop(true);
+    let done = timeout(WITHIN, command.output()).await;
+    let done = done.map_err(|_| Trouble::passing(format!("{shown} {word} took longer than {} s", WITHIN.as_secs())))?;
+    let done = done.map_err(|error| Trouble::passing(format!("{shown} cannot be run: {error}")))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    let said: String = said.trim().chars().take(LONGEST).collect();
+    Err(Trouble::passing(format!("{shown} {word} failed ({}): {said}", done.status)))
+}
+
+/// The record's name, with the dot at the end; that of a wildcard is its parent's (RFC 8555 §8.4).
+fn record(name: &str) -> String {
+    format!("_acme-challenge.{}.", name.strip_prefix("*.").unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_has_the_record_of_its_parent() {
+        assert_eq!(record("shop.test"), "_acme-challenge.shop.test.");
+        assert_eq!(record("*.shop.test"), "_acme-challenge.shop.test.");
+    }
+}

@@ -1,0 +1,408 @@
+//! Takes the steps of all orders, as long as this balancer holds the prefix's lease for it. What it does is in the store
+//! before it does the next: another balancer goes on where it ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use pointsman_engine::Phase;
+use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
+use pointsman_store::{Amended, Store, StoreError};
+use pointsman_table::AcmeTerms;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::authority::{Authority, again, is_account_gone, now};
+use super::book::{CertBook, cert_key, order_key};
+use super::hook::{self, Turn};
+use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
+use crate::control::Status;
+use crate::fleet::{self, Stage};
+
+/// How long another balancer waits before it takes over from a leader that died.
+const TTL: Duration = Duration::from_secs(10);
+/// How often others look whether there is a leader.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long to leave it to another process that has our name.
+const NAMESAKE: Duration = Duration::from_secs(30);
+/// Orders that are worked at together.
+const MOST_JOBS: usize = 16;
+/// How long the authority is not told of an answer that some balancer does not give yet.
+const EVERYWHERE: Duration = Duration::from_secs(10);
+const ASK_FLEET: Duration = Duration::from_millis(50);
+/// How long a step that is done is tried to be written by who leads no more.
+const LAST_WORDS: Duration = Duration::from_secs(90);
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest sleep: somebody may set the clock.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a leader works with.
+pub(super) struct Leader<'a> {
+    pub(super) store: &'a Store,
+    /// Of balancers: whom to wait for.
+    pub(super) prefix: &'a str,
+    /// Where all of this is kept.
+    pub(super) folder: &'a str,
+    /// This balancer's name.
+    pub(super) name: &'a str,
+    /// Who vouches for the authority besides the system's authorities.
+    pub(super) ca: Option<PathBuf>,
+    /// The program that changes DNS.
+    pub(super) hook: Option<PathBuf>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) book: &'a watch::Sender<CertBook>,
+}
+
+impl Leader<'_> {
+    /// Leads whenever it can, until the balancer drains.
+    pub(super) async fn run(self) {
+        loop {
+            let owner = Owner::new("acme", &format!("{}\0{}", self.prefix, self.name));
+            let holder = LeaseHolder::new(self.store, owner, TTL);
+            tokio::select! {
+                () = holder.run() => sleep(NAMESAKE).await,
+                () = self.campaign(&holder) => {
+                    holder.release(RETRY).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends when the balancer drains.
+    async fn campaign(&self, holder: &LeaseHolder<'_>) {
+        let mut state = holder.state();
+        while !self.is_draining() {
+            let held = match state.wait_for(|state| matches!(state, LeaseState::Held { .. })).await.as_deref() {
+                Ok(LeaseState::Held { term }) => *term,
+                Ok(LeaseState::Awaited { .. } | LeaseState::Replaced) => continue,
+                Err(_) => return,
+            };
+            if self.elected(holder).await
+                && let Some(term) = self.begin().await
+            {
+                info!("this balancer asks for certificates now, in term {term}");
+                let work = Work::new(self, term);
+                work.run(&mut state, held).await;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.status.borrow().phase != Phase::Serve
+    }
+
+    /// Whether this balancer leads: the key is its own.
+    async fn elected(&self, holder: &LeaseHolder<'_>) -> bool {
+        let put = Edit::Put { key: format!("{}/leader", self.folder), value: self.name.as_bytes().to_vec() };
+        matches!(holder.apply(std::slice::from_ref(&put)).await.pop(), Some(Ok(LeaseOutcome::Done(_))))
+    }
+
+    /// Counts the terms of all leaders, and reads what the last one wrote. `None`: the store fails.
+    async fn begin(&self) -> Option<u64> {
+        let key = format!("{}/term", self.folder);
+        let term = Cell::new(1);
+        let counted = self
+            .store
+            .amend(&key, |last| {
+                term.set(std::str::from_utf8(last).ok().and_then(|last| last.trim().parse().ok()).unwrap_or(0) + 1);
+                Some(term.get().to_string().into_bytes())
+            })
+            .await;
+        let counted = match counted {
+            Err(StoreError::NoSuchKey { .. }) => self.store.create(&key, b"1").await.map(drop),
+            counted => counted.map(drop),
+        };
+        counted.ok()?;
+        let listing = self.store.list(self.folder).await.ok()?;
+        self.book.send_modify(|book| book.reset(listing.entries));
+        Some(term.get())
+    }
+}
+
+/// One term of a leader.
+struct Work<'a> {
+    leader: &'a Leader<'a>,
+    term: u64,
+    /// Names that are worked at.
+    busy: RefCell<BTreeSet<Box<str>>>,
+    /// The names that certificates are wanted for.
+    wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
+    authority: Mutex<Option<Rc<Authority>>>,
+    /// No new orders before, in seconds since the epoch: the authority limits us.
+    hold: Cell<i64>,
+    /// Since when this balancer leads no more.
+    over: Cell<Option<Instant>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(leader: &'a Leader<'a>, term: u64) -> Self {
+        Self {
+            leader,
+            term,
+            busy: RefCell::default(),
+            wanted: RefCell::default(),
+            authority: Mutex::new(None),
+            hold: Cell::new(0),
+            over: Cell::new(None),
+        }
+    }
+
+    /// Works at what is due until the lease is lost or the balancer drains.
+    async fn run(&self, state: &mut watch::Receiver<LeaseState>, held: u64) {
+        let (mut status, mut book) = (self.leader.status.clone(), self.leader.book.subscribe());
+        let mut jobs = FuturesUnordered::new();
+        let mut table = None;
+        let leads = |state: &LeaseState| *state == LeaseState::Held { term: held };
+        while leads(&state.borrow()) && !self.leader.is_draining() {
+            let newest = status.borrow_and_update().table.clone();
+            if newest.as_ref().map(std::sync::Arc::as_ptr) != table.as_ref().map(std::sync::Arc::as_ptr) {
+                *self.wanted.borrow_mut() =
+                    Rc::new(newest.as_ref().map(|table| table.acme_names()).unwrap_or_default());
+                table = newest;
+            }
+            book.mark_unchanged();
+            let pause = self.begin_due(|name, order| jobs.push(self.drive(name, order)), jobs.len());
+            tokio::select! {
+                Some(name) = jobs.next() => {
+                    self.busy.borrow_mut().remove(&name);
+                }
+                Ok(()) = status.changed() => {}
+                Ok(()) = book.changed() => {}
+                Ok(()) = state.changed() => {}
+                () = sleep(pause) => {}
+            }
+        }
+        self.over.set(Some(Instant::now()));
+        let _ = timeout(LAST_WORDS, async { while jobs.next().await.is_some() {} }).await;
+    }
+
+    /// Begins what is due, the longest due first. Returns how long nothing else is.
+    fn begin_due(&self, mut begin: impl FnMut(Box<str>, CertOrder), running: usize) -> Duration {
+        let (now, wanted) = (now(), Rc::clone(&self.wanted.borrow()));
+        let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
+        let mut due: Vec<(i64, &Box<str>)> = wanted
+            .iter()
+            .filter(|name| !busy.contains(*name))
+            .map(|name| {
+                let order = book.orders.get(name);
+                let at = order.map_or(now, |order| order.due);
+                let is_held = order.is_none_or(|order| order.stage == OrderStage::Idle);
+                (if is_held { at.max(self.hold.get()) } else { at }, name)
+            })
+            .collect();
+        due.sort();
+        let room = MOST_JOBS.saturating_sub(running);
+        let ready = due.partition_point(|(at, _)| *at <= now);
+        for (_, name) in due.iter().take(ready.min(room)) {
+            busy.insert((*name).clone());
+            begin((*name).clone(), book.orders.get(*name).cloned().unwrap_or_else(|| CertOrder::wished(now)));
+        }
+        let next = due.get(ready).map_or(LONGEST, |(at, _)| Duration::from_secs(at.abs_diff(now)));
+        next.min(LONGEST)
+    }
+
+    /// Takes the steps of one name until it has to wait. Returns the name.
+    async fn drive(&self, name: Box<str>, mut order: CertOrder) -> Box<str> {
+        let mut action = Some(order.next(now()));
+        while let Some(to_do) = action.take() {
+            if self.over.get().is_some() || !self.wanted.borrow().contains(&name) {
+                break;
+            }
+            let event = Box::pin(self.perform(&name, to_do)).await;
+            self.tell(&name, &order, &event);
+            let before = order.challenge().cloned();
+            (order, action) = order.step(event, now(), fastrand::f64());
+            (order.term, order.version) = (self.term, order.version + 1);
+            if !self.save(&name, &order).await {
+                break;
+            }
+            self.leader.book.send_modify(|book| book.note(&name, order.clone()));
+            if let Some(challenge) = before.filter(|challenge| challenge.dns && order.challenge().is_none())
+                && let Err(trouble) =
+                    hook::run(self.leader.hook.as_deref(), Turn::CleanUp, &name, &challenge.answer).await
+            {
+                warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
+            }
+        }
+        name
+    }
+
+    /// Takes one step.
+    async fn perform(&self, name: &str, action: OrderAction) -> OrderEvent {
+        match self.attempt(name, action).await {
+            Ok(event) => event,
+            Err(trouble) => {
+                if let Some(wait) = trouble.wait {
+                    self.hold.set(self.hold.get().max(now() + wait));
+                }
+                if is_account_gone(&trouble) {
+                    let gone = self.authority.lock().await.take();
+                    if let Some(authority) = gone {
+                        authority.forget(self.leader.store, self.leader.folder).await;
+                    }
+                }
+                OrderEvent::Failed(trouble)
+            }
+        }
+    }
+
+    async fn attempt(&self, name: &str, action: OrderAction) -> Result<OrderEvent, Trouble> {
+        let authority = self.authority().await?;
+        Ok(match action {
+            OrderAction::Open { replaces } => {
+                let replaces = replaces.filter(|_| self.is_issued_by(&authority, name));
+                OrderEvent::Opened { url: again(|| authority.order(name, replaces.as_deref())).await? }
+            }
+            OrderAction::Consult { .. } if !self.is_issued_by(&authority, name) => {
+                OrderEvent::Consulted { window: None, again: i64::MAX }
+            }
+            OrderAction::Consult { id } => {
+                let (window, again) = authority.consult(&id).await?;
+                OrderEvent::Consulted { window, again: now() + again }
+            }
+            OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
+            OrderAction::Tell { url, challenge } => {
+                match challenge.dns {
+                    true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
+                    false => self.everywhere(name, &challenge.token).await,
+                }
+                again(|| authority.tell(&url)).await?;
+                OrderEvent::Told
+            }
+            OrderAction::Finalize { url, key } => {
+                again(|| authority.finalize(&url, name, &key)).await?;
+                OrderEvent::Finalized
+            }
+            OrderAction::Fetch { url, key } => {
+                let new = again(|| authority.fetch(&url, &key)).await?;
+                self.write(&cert_key(self.leader.folder, name), new.pem.as_bytes()).await?;
+                OrderEvent::Kept { facts: new.facts, window: new.window }
+            }
+        })
+    }
+
+    /// Whether the certificate of a name is of this authority, and not of one that the keys named before.
+    fn is_issued_by(&self, authority: &Authority, name: &str) -> bool {
+        let book = self.leader.book.borrow();
+        let issued = book.orders.get(name).and_then(|order| order.issued.as_ref());
+        issued.is_some_and(|issued| authority.is_at(&issued.directory))
+    }
+
+    /// The authority on the terms of the keys, with our account.
+    async fn authority(&self) -> Result<Rc<Authority>, Trouble> {
+        let terms: AcmeTerms = match &self.leader.status.borrow().table {
+            Some(table) => table.config().acme.clone(),
+            None => return Err(Trouble::passing("the store was not read yet")),
+        };
+        let mut known = self.authority.lock().await;
+        match &*known {
+            Some(authority) if authority.is_of(&terms) => Ok(Rc::clone(authority)),
+            _ => {
+                let (store, folder) = (self.leader.store, self.leader.folder);
+                let ca = self.leader.ca.as_deref();
+                let opened = Rc::new(again(|| Authority::open(store, folder, &terms, ca)).await?);
+                *known = Some(Rc::clone(&opened));
+                Ok(opened)
+            }
+        }
+    }
+
+    /// Waits until every balancer of the prefix answers this challenge, for some time.
+    async fn everywhere(&self, name: &str, token: &str) {
+        let start = Instant::now();
+        loop {
+            let late = match fleet::members(self.leader.store, self.leader.prefix).await {
+                Ok(members) => {
+                    let serving = members.iter().filter(|member| member.stage == Stage::Serving);
+                    let late: Vec<_> = serving
+                        .filter(|member| !member.lists_answer(token))
+                        .map(|member| member.name.clone())
+                        .collect();
+                    if late.is_empty() && !members.is_empty() {
+                        return;
+                    }
+                    late.join(", ")
+                }
+                Err(error) => error.to_string(),
+            };
+            if start.elapsed() >= EVERYWHERE {
+                warn!("certificate for {name}: the authority is told although not every balancer answers it: {late}");
+                return;
+            }
+            sleep(ASK_FLEET).await;
+        }
+    }
+
+    /// Writes an order. `false`: another leader has written it since; this one leads no more.
+    async fn save(&self, name: &str, order: &CertOrder) -> bool {
+        let key = order_key(self.leader.folder, name);
+        let Ok(text) = serde_json::to_vec(order) else { return false };
+        let is_later = |old: &[u8]| {
+            serde_json::from_slice::<CertOrder>(old)
+                .is_ok_and(|old| (old.term, old.version) > (order.term, order.version))
+        };
+        loop {
+            let error = match self.put(&key, &text, is_later).await {
+                Ok(is_written) => return is_written,
+                Err(error) => error,
+            };
+            debug!("the order for {name} cannot be written: {error}");
+            if self.over.get().is_some_and(|since| since.elapsed() >= LAST_WORDS) {
+                return false;
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn write(&self, key: &str, value: &[u8]) -> Result<(), Trouble> {
+        let written = self.put(key, value, |_| false).await;
+        written.map(drop).map_err(|error| Trouble::passing(format!("the store does not take the certificate: {error}")))
+    }
+
+    /// Sets a key whether it exists or not; `false`: what is there is to be kept. A new one is for the owner's eyes only.
+    async fn put(&self, key: &str, value: &[u8], keep: impl Fn(&[u8]) -> bool) -> Result<bool, StoreError> {
+        let store = self.leader.store;
+        loop {
+            let kept = Cell::new(false);
+            let amended = store.amend(key, |old| {
+                kept.set(keep(old));
+                (!kept.get()).then(|| value.to_vec())
+            });
+            match amended.await {
+                Ok(Amended::At(_) | Amended::Same) => return Ok(!kept.get()),
+                Err(StoreError::NoSuchKey { .. }) => {
+                    if store.create(key, value).await? {
+                        return Ok(true);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Logs what an operator looks for.
+    fn tell(&self, name: &str, order: &CertOrder, event: &OrderEvent) {
+        match event {
+            OrderEvent::Kept { facts, .. } => {
+                let until = crate::control::expiry::utc(facts.until);
+                info!("certificate for {name} issued by {}, until {until}", facts.issuer);
+            }
+            OrderEvent::Failed(trouble) => {
+                let is_news = order.failure.as_ref().is_none_or(|last| last.said != trouble.said);
+                if is_news {
+                    warn!("certificate for {name}: {}", trouble.said);
+                }
+            }
+            OrderEvent::Opened { .. } => info!("certificate for {name}: ordered"),
+            OrderEvent::Consulted { .. } | OrderEvent::Seen(_) | OrderEvent::Told | OrderEvent::Finalized => {}
+        }
+    }
+}

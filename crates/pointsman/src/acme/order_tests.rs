@@ -1,0 +1,167 @@
+//! Steps of an order, as rows.
+
+use super::*;
+
+const DAY: i64 = 86_400;
+
+fn facts(id: Option<&str>) -> IssuedFacts {
+    IssuedFacts {
+        from: 0,
+        until: 90 * DAY,
+        issuer: "CA".into(),
+        renew: 0,
+        id: id.map(str::to_owned),
+        directory: "https://ca.test/".into(),
+    }
+}
+
+fn pending() -> OrderEvent {
+    OrderEvent::Seen(Sight::Pending(challenge()))
+}
+
+fn challenge() -> Challenge {
+    Challenge { token: "t".into(), answer: "t.print".into(), dns: false }
+}
+
+fn ready(key: Option<&str>) -> OrderEvent {
+    OrderEvent::Seen(Sight::Ready { key: key.map(str::to_owned) })
+}
+
+fn opened() -> OrderEvent {
+    OrderEvent::Opened { url: "u".into() }
+}
+
+/// In a few words: the stage, the action, when it is due, and the failure.
+fn words(order: &CertOrder, action: Option<&OrderAction>, now: i64) -> String {
+    let stage = match &order.stage {
+        OrderStage::Idle => "idle",
+        OrderStage::Opened { .. } => "opened",
+        OrderStage::Answering { .. } => "answering",
+        OrderStage::Told { .. } => "told",
+        OrderStage::Signing { .. } => "signing",
+    };
+    let action = match action {
+        None => format!("in {}", order.due - now),
+        Some(OrderAction::Open { replaces }) => format!("open {replaces:?}"),
+        Some(OrderAction::Consult { .. }) => "consult".into(),
+        Some(OrderAction::Look { .. }) => "look".into(),
+        Some(OrderAction::Tell { challenge, .. }) => format!("tell {}", challenge.token),
+        Some(OrderAction::Finalize { key, .. }) => format!("finalize {key}"),
+        Some(OrderAction::Fetch { key, .. }) => format!("fetch {key}"),
+    };
+    let failure = order.failure.as_ref().map(|failure| format!(": {}", failure.said)).unwrap_or_default();
+    format!("{stage}, {action}{failure}")
+}
+
+/// Each event, a second later than the one before, and what becomes of the order.
+#[track_caller]
+fn check(mut order: CertOrder, rows: Vec<(OrderEvent, &str)>) -> CertOrder {
+    for (now, (event, expected)) in (1..).zip(rows) {
+        let action;
+        (order, action) = order.step(event.clone(), now, 0.0);
+        assert_eq!(words(&order, action.as_ref(), now), expected, "{event:?}");
+        // What is written is what is read.
+        let read: CertOrder = serde_json::from_slice(&serde_json::to_vec(&order).unwrap()).unwrap();
+        assert_eq!(read, order);
+    }
+    order
+}
+
+#[test]
+fn a_certificate_is_issued() {
+    let order = check(
+        CertOrder::wished(0),
+        vec![
+            (opened(), "opened, look"),
+            (pending(), "answering, tell t"),
+            (OrderEvent::Told, "told, in 1"),
+            (OrderEvent::Seen(Sight::Checking), "told, in 1"),
+            (pending(), "told, in 1"),
+            (ready(Some("k")), "signing, finalize k"),
+            (OrderEvent::Finalized, "signing, in 1"),
+            (OrderEvent::Seen(Sight::Signing), "signing, in 1"),
+            (OrderEvent::Seen(Sight::Signed), "signing, fetch k"),
+            (OrderEvent::Kept { facts: facts(None), window: None }, "idle, in 5183990"),
+        ],
+    );
+    assert_eq!(order.issued.as_ref().map(|issued| issued.renew), Some(60 * DAY));
+    assert_eq!(order.next(60 * DAY), OrderAction::Open { replaces: None });
+}
+
+#[test]
+fn another_leader_goes_on_with_the_same_order_and_key() {
+    let order = check(CertOrder::wished(0), vec![(opened(), "opened, look")]);
+    assert_eq!(order.next(9), OrderAction::Look { url: "u".into(), keyed: false });
+    let order = check(order, vec![(pending(), "answering, tell t")]);
+    assert_eq!(order.challenge(), Some(&challenge()));
+    // The one before has told the authority, and died.
+    let order = check(order, vec![(OrderEvent::Seen(Sight::Checking), "told, in 1")]);
+    let order = check(order, vec![(ready(Some("k")), "signing, finalize k")]);
+    assert_eq!(order.next(9), OrderAction::Look { url: "u".into(), keyed: true });
+    check(order.clone(), vec![(ready(None), "signing, finalize k")]);
+    check(order, vec![(OrderEvent::Seen(Sight::Signed), "signing, fetch k")]);
+}
+
+#[test]
+fn a_name_that_was_shown_to_be_ours_before_is_signed_at_once() {
+    check(CertOrder::wished(0), vec![(opened(), "opened, look"), (ready(Some("k")), "signing, finalize k")]);
+}
+
+#[test]
+fn refusals_are_backed_off_and_outages_less() {
+    let refusal = |said: &str| OrderEvent::Failed(Trouble::refusal(said));
+    let outage = |said: &str| OrderEvent::Failed(Trouble::passing(said));
+    let order = check(
+        CertOrder::wished(0),
+        vec![
+            (outage("down"), "idle, in 2: down"),
+            (outage("down"), "idle, in 5: down"),
+            (opened(), "opened, look: down"),
+            (outage("down"), "opened, in 2: down"),
+            (refusal("no"), "idle, in 60: no"),
+            (refusal("no"), "idle, in 300: no"),
+            (
+                OrderEvent::Failed(Trouble { wait: Some(7200), ..Trouble::refusal("slow down") }),
+                "idle, in 7200: slow down",
+            ),
+        ],
+    );
+    let order = (0..20).fold(order, |order, _| order.step(refusal("no"), 0, 1.0).0);
+    assert_eq!(order.due, 12 * 3600 + 8640);
+}
+
+#[test]
+fn nothing_waits_for_ever() {
+    let told = OrderStage::Told { url: "u".into(), challenge: challenge(), since: -CHECKS };
+    let late = "idle, in 60: the authority did not check the answer within 180 s";
+    check(CertOrder { stage: told, ..CertOrder::default() }, vec![(OrderEvent::Seen(Sight::Checking), late)]);
+    let signing = OrderStage::Signing { url: "u".into(), key: "k".into(), since: -SIGNS };
+    let late = "idle, in 60: the authority did not sign within 900 s";
+    check(CertOrder { stage: signing, ..CertOrder::default() }, vec![(OrderEvent::Seen(Sight::Signing), late)]);
+    let mut order = check(CertOrder::wished(0), vec![(opened(), "opened, look")]);
+    for _ in 0..GIVEN_UP {
+        order = order.step(OrderEvent::Failed(Trouble::passing("down")), 0, 0.0).0;
+    }
+    assert_eq!(order.stage, OrderStage::Idle);
+}
+
+#[test]
+fn renewal_at_two_thirds_or_when_the_authority_wishes() {
+    for (days, chance, expected) in [(90, 0.0, 60.0), (90, 1.0, 55.5), (45, 0.0, 30.0), (6, 0.0, 4.0), (6, 1.0, 3.7)] {
+        let at = usual_renewal(0, days * DAY, chance);
+        assert_eq!(at, (expected * DAY as f64) as i64, "{days} days");
+    }
+    assert_eq!(within((10, 20), 15, 0.9), 15);
+    assert_eq!(within((10, 20), 50, 0.5), 15);
+    assert_eq!(within((10, 10), 50, 0.5), 10);
+    let kept = OrderEvent::Kept { facts: facts(Some("a.b")), window: Some((50 * DAY, 60 * DAY)) };
+    let order = CertOrder::wished(0).step(kept, 0, 0.5).0;
+    let issued = order.issued.clone().unwrap();
+    assert!((50 * DAY..=60 * DAY).contains(&issued.renew), "{}", issued.renew);
+    assert!(order.due < DAY, "it asks the authority again: {}", order.due);
+    assert_eq!(order.next(order.due), OrderAction::Consult { id: "a.b".into() });
+    // The authority wants it renewed now: it will be revoked.
+    let (order, _) = order.step(OrderEvent::Consulted { window: Some((0, 10)), again: 9999 }, 5000, 0.5);
+    assert_eq!(order.due, 5);
+    assert_eq!(order.next(5000), OrderAction::Open { replaces: Some("a.b".into()) });
+}

@@ -1,0 +1,31 @@
+//! The flags of certificates by ACME, as [`FLAGS`](super::FLAGS) has them.
+
+use std::path::PathBuf;
+
+use super::flag::{Flag, Group, PLAIN};
+
+/// Who vouches for the authority.
+pub(super) const ACME_CA: Flag = Flag {
+    name: "acme-ca",
+    value: "FILE",
+    group: Group::Serve,
+    help: "Authorities, in PEM, that may vouch for the ACME server that issues certificates, besides those of the system",
+    read: |draft, choice| {
+        draft.acme.ca = Some(PathBuf::from(choice.text()));
+        Ok(())
+    },
+    ..PLAIN
+};
+
+/// Who changes DNS.
+pub(super) const ACME_DNS_HOOK: Flag = Flag {
+    name: "acme-dns-hook",
+    value: "FILE",
+    group: Group::Serve,
+    help: "Program that sets TXT records where config/acme/challenge is dns-01, called as lego calls its own",
+    read: |draft, choice| {
+        draft.acme.hook = Some(PathBuf::from(choice.text()));
+        Ok(())
+    },
+    ..PLAIN
+};

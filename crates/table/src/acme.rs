@@ -1,0 +1,174 @@
+//! On what terms certificates are asked for by ACME (RFC 8555): the values of `config/acme/`. Asks no authority.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cert::Cert;
+use crate::value::Parsed;
+
+/// Where an authority looks for the answer to a challenge (RFC 8555 §8.3).
+pub const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+/// The directory of Let's Encrypt, and of its authority for tests, which no client trusts.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
+/// Answers to challenges of the kind http-01: the body by token.
+pub type Answers = BTreeMap<Box<str>, Box<str>>;
+
+/// What `config/acme/` says: how certificates are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeTerms {
+    /// The URL of the authority's directory.
+    pub directory: Box<str>,
+    /// Whom the authority writes to: `mailto:` URLs.
+    pub contact: Box<[Box<str>]>,
+    /// The operator agrees to the authority's terms. Without it, nothing is asked.
+    pub agree: bool,
+    /// Services that do not say whether they want certificates get them.
+    pub auto: bool,
+    /// How the authority is shown that a name is ours.
+    pub challenge: ChallengeKind,
+    /// The kind of the certificates' keys.
+    pub key: CertKeyKind,
+    /// The authority's profile: `shortlived`.
+    pub profile: Option<Box<str>>,
+    /// An account at the authority that ours belongs to (RFC 8555 §7.3.4): its id and its key in base64url. Secret.
+    pub eab: Option<(Box<str>, Box<str>)>,
+}
+
+impl Default for AcmeTerms {
+    fn default() -> Self {
+        Self {
+            directory: LETS_ENCRYPT.into(),
+            contact: Box::default(),
+            agree: false,
+            auto: false,
+            challenge: ChallengeKind::default(),
+            key: CertKeyKind::default(),
+            profile: None,
+            eab: None,
+        }
+    }
+}
+
+/// How an authority is shown that a name is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChallengeKind {
+    /// It fetches a path of the name over HTTP (RFC 8555 §8.3).
+    #[default]
+    Http,
+    /// It looks for a TXT record of the name (RFC 8555 §8.4).
+    Dns,
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CertKeyKind {
+    /// ECDSA with P-256.
+    #[default]
+    P256,
+    /// RSA with 2048 bits.
+    Rsa2048,
+}
+
+/// `config/acme/directory`.
+pub(crate) fn directory(text: &str) -> Parsed<Box<str>> {
+    match text {
+        "letsencrypt" => Ok(LETS_ENCRYPT.into()),
+        "letsencrypt-staging" => Ok(STAGING.into()),
+        _ => {
+            let host = text.strip_prefix("https://").unwrap_or_default();
+            let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+            match is_plain && !host.is_empty() && !host.starts_with('/') && !host.contains('@') {
+                true => Ok(text.into()),
+                false => Err("expected letsencrypt, letsencrypt-staging or an https:// URL of a directory".into()),
+            }
+        }
+    }
+}
+
+/// One of `config/acme/contact`.
+pub(crate) fn contact(text: &str) -> Parsed<Box<str>> {
+    let mail = text.strip_prefix("mailto:").unwrap_or(text);
+    let parts = mail.split_once('@').filter(|(user, host)| !user.is_empty() && host.contains('.'));
+    let is_plain = mail.bytes().all(|byte| byte.is_ascii_graphic() && !b",?&\"<>".contains(&byte));
+    match parts {
+        Some(_) if is_plain => Ok(format!("mailto:{mail}").into()),
+        _ => Err("expected mail addresses, comma separated: admin@example.org".into()),
+    }
+}
+
+/// `config/acme/challenge`.
+pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
+    match text {
+        "http-01" => Ok(ChallengeKind::Http),
+        "dns-01" => Ok(ChallengeKind::Dns),
+        _ => Err("expected http-01 or dns-01".into()),
+    }
+}
+
+/// `config/acme/key`.
+pub(crate) fn key(text: &str) -> Parsed<CertKeyKind> {
+    match text {
+        "p256" => Ok(CertKeyKind::P256),
+        "rsa2048" => Ok(CertKeyKind::Rsa2048),
+        _ => Err("expected p256 or rsa2048".into()),
+    }
+}
+
+/// `config/acme/profile`.
+pub(crate) fn profile(text: &str) -> Parsed<Option<Box<str>>> {
+    match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        true => Ok(Some(text.into())),
+        false => Err("expected the name of a profile of the authority, such as shortlived".into()),
+    }
+}
+
+/// `config/acme/eab`.
+pub(crate) fn eab(text: &str) -> Parsed<Option<(Box<str>, Box<str>)>> {
+    let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    match text.split_once(char::is_whitespace) {
+        Some((id, key)) if !id.is_empty() && key.len() >= 16 && is_key(key) => Ok(Some((id.into(), key.into()))),
+        _ => Err("expected KEY-ID HMAC-KEY, the key in base64url, as the authority gave them".into()),
+    }
+}
+
+/// The names that certificates cover.
+#[derive(Default)]
+pub(crate) struct Covered<'c>(BTreeSet<&'c str>);
+
+impl<'c> Covered<'c> {
+    pub(crate) fn by(certs: impl Iterator<Item = &'c Cert>) -> Self {
+        Self(certs.flat_map(|cert| cert.names.iter().map(|name| &**name)).collect())
+    }
+
+    /// Exactly, or by a wildcard for one label (RFC 9525 §6.3).
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let wildcard = || name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        self.0.contains(name) || wildcard().is_some_and(|wildcard| self.0.contains(&*wildcard))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::check;
+
+    #[test]
+    fn values() {
+        check(directory("letsencrypt"), "\"https://acme-v02.api.letsencrypt.org/directory\"");
+        check(directory("https://ca.test/dir"), "\"https://ca.test/dir\"");
+        check(directory("http://ca.test/dir"), "expected letsencrypt, letsencrypt-staging or an https");
+        check(contact("a@b.test"), "\"mailto:a@b.test\"");
+        check(contact("mailto:a@b.test"), "\"mailto:a@b.test\"");
+        check(contact("nobody"), "expected mail addresses");
+        check(challenge("http-01"), "Http");
+        check(challenge("dns-01"), "Dns");
+        check(challenge("email"), "expected http-01 or dns-01");
+        check(key("rsa2048"), "Rsa2048");
+        check(key("rsa1024"), "expected p256");
+        check(profile("shortlived"), "Some(\"shortlived\")");
+        check(profile("a b"), "expected the name of a profile");
+        check(eab("kid-1 0123456789abcdef_-"), "Some((\"kid-1\", \"0123456789abcdef_-\"))");
+        check(eab("kid-1"), "expected KEY-ID HMAC-KEY");
+    }
+}

@@ -1,0 +1,172 @@
+//! Which names get certificates by ACME: those of the services that want them and have none of their own. Asks no
+//! authority.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::acme::{AcmeTerms, Answers, CHALLENGE_PATH, ChallengeKind, Covered};
+use crate::address::HostPattern;
+use crate::form::Form;
+use crate::limits::Limits;
+use crate::names::Protocol;
+use crate::problem::{Problem, ProblemKind, Report};
+use crate::table::Table;
+
+/// Whether an authority can issue a certificate for this name by our kind of challenge; else why not.
+fn refusal(host: &HostPattern, terms: &AcmeTerms) -> Option<String> {
+    let name = host.name();
+    match host {
+        HostPattern::Wildcard(_) if terms.challenge == ChallengeKind::Http => {
+            Some(format!("no authority issues *.{name} by http-01; set config/acme/challenge to dns-01"))
+        }
+        _ if name.parse::<IpAddr>().is_ok() => Some(format!("{name} is an address, not a name")),
+        _ if !name.contains('.') => Some(format!("{name} is no public name")),
+        HostPattern::Exact(_) | HostPattern::Wildcard(_) => None,
+    }
+}
+
+/// The hosts of a served service, if it wants certificates; and whether it says so itself.
+fn wishes<'f>(form: &'f Form, terms: &AcmeTerms) -> Option<(&'f [HostPattern], bool)> {
+    let settings = form.settings.as_ref().filter(|_| form.protocol == Protocol::Http && form.service.is_some())?;
+    let wants = settings.acme.unwrap_or(terms.auto);
+    wants.then(|| (settings.http().map(|entry| &*entry.hosts).unwrap_or_default(), settings.acme == Some(true)))
+}
+
+/// The problems of services that want certificates and cannot get them.
+pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut is_wanted = false;
+    for (form, (hosts, is_explicit)) in forms.iter().filter_map(|form| Some((form, wishes(form, terms)?))) {
+        is_wanted |= hosts.iter().any(|host| refusal(host, terms).is_none());
+        if !is_explicit {
+            continue;
+        }
+        let mut report = Report::of_service(&limits.prefix, Protocol::Http, &form.name);
+        if hosts.is_empty() {
+            let advice = "the service names no domain to get a certificate for; set domain";
+            report.add(ProblemKind::NoCertificate, "acme", None, advice);
+        }
+        for why in hosts.iter().filter_map(|host| refusal(host, terms)) {
+            let advice = format!("{why}, or put a certificate for it below certs/");
+            report.add(ProblemKind::NoCertificate, "acme", None, advice);
+        }
+        problems.extend(report.finish());
+    }
+    if is_wanted && !terms.agree {
+        let mut report = Report::of_tree(&limits.prefix, "config");
+        let advice = format!(
+            "services want certificates of {}, which issues none before you agree to its terms; read them, then set this to true",
+            terms.directory
+        );
+        report.add(ProblemKind::NoCertificate, "acme/agree", None, advice);
+        problems.extend(report.finish());
+    }
+    problems
+}
+
+impl Table {
+    /// The names to get certificates for: those of the services that want them, without those that a certificate of a
+    /// key or file covers. Ordered, each name once. Looks at all services.
+    pub fn acme_names(&self) -> BTreeSet<Box<str>> {
+        let terms = &self.config().acme;
+        if !terms.agree {
+            return BTreeSet::new();
+        }
+        let wanting = self.forms.iter().filter_map(|form| wishes(form, terms));
+        let hosts = wanting.flat_map(|(hosts, _)| hosts).filter(|host| refusal(host, terms).is_none());
+        let names: BTreeSet<String> = hosts.map(ToString::to_string).collect();
+        let covered = if names.is_empty() { Covered::default() } else { self.basis.certs.value.own_names() };
+        names.into_iter().filter(|name| !covered.has(name)).map(String::into_boxed_str).collect()
+    }
+
+    /// Whether a service wants certificates by ACME.
+    pub fn wants_acme(&self) -> bool {
+        let terms = &self.config().acme;
+        terms.agree && self.forms.iter().any(|form| wishes(form, terms).is_some())
+    }
+
+    /// The answer to an authority that asks for this path, over whatever services there are.
+    pub fn answer(&self, target: &str) -> Option<&str> {
+        let answers = self.answers();
+        // Almost always.
+        if answers.is_empty() {
+            return None;
+        }
+        let token = target.strip_prefix(CHALLENGE_PATH)?;
+        let token = token.split('?').next().unwrap_or_default();
+        answers.get(token).map(|body| &**body)
+    }
+
+    /// All answers to authorities.
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.basis.limits.answers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::compile;
+    use crate::key_set::KeySet;
+
+    /// The names that these keys want certificates for, and the problems of kind `no certificate`.
+    fn names(keys: &[(&str, &str)]) -> String {
+        let mut set = KeySet::default();
+        set.reset(1, keys.iter().map(|(key, value)| (Box::from(*key), Box::from(value.as_bytes()))));
+        let compiled = compile(&set, None, &Limits::default());
+        let names: Vec<_> = compiled.table.acme_names().into_iter().map(String::from).collect();
+        let problems = compiled.problems.iter().filter(|problem| problem.kind == ProblemKind::NoCertificate);
+        let problems: Vec<_> = problems.map(|problem| problem.to_string()).collect();
+        format!("{} {}", names.join(","), problems.join("; "))
+    }
+
+    const AGREE: (&str, &str) = ("config/acme/agree", "true");
+    const WANT: (&str, &str) = ("services/a/acme", "true");
+
+    #[test]
+    fn who_wants_certificates() {
+        let domain = ("services/a/domain", "b.test,a.test");
+        let other = ("services/b/domain", "b.test,c.test,*.d.test,localhost,192.0.2.1");
+        let auto = ("config/acme/auto", "true");
+        assert_eq!(names(&[domain, other, AGREE]), " ");
+        assert_eq!(names(&[domain, other, AGREE, WANT]), "a.test,b.test ");
+        assert_eq!(names(&[domain, other, AGREE, auto]), "a.test,b.test,c.test ");
+        assert_eq!(names(&[domain, other, AGREE, auto, ("services/a/acme", "false")]), "b.test,c.test ");
+        let said = names(&[domain, WANT]);
+        assert!(
+            said.starts_with(" /config/acme/agree: no certificate: services want certificates of https://"),
+            "{said}"
+        );
+        let said = names(&[("services/a/domain", "*.a.test"), WANT, AGREE]);
+        assert!(
+            said.starts_with(" /services/a/acme: no certificate: no authority issues *.a.test by http-01"),
+            "{said}"
+        );
+        let dns = ("config/acme/challenge", "dns-01");
+        assert_eq!(names(&[("services/a/domain", "*.a.test,a.test"), WANT, AGREE, dns]), "*.a.test,a.test ");
+        let said = names(&[("services/a/default", "true"), WANT, AGREE]);
+        assert!(said.starts_with(" /services/a/acme: no certificate: the service names no domain"), "{said}");
+    }
+
+    #[test]
+    fn names_of_certificates_are_not_wanted() {
+        let cert =
+            concat!(include_str!("../tests/certificates/leaf.pem"), include_str!("../tests/certificates/leaf.key"));
+        // It is for shop.test and *.shop.test.
+        let domain = ("services/a/domain", "shop.test,www.shop.test,a.www.shop.test");
+        assert_eq!(names(&[domain, WANT, AGREE, ("certs/shop", cert)]), "a.www.shop.test ");
+    }
+
+    #[test]
+    fn answers_are_found_by_token() {
+        let answers: Answers = [("token".into(), "token.print".into())].into();
+        let limits = Limits { answers: Arc::new(answers), ..Limits::default() };
+        let table = compile(&KeySet::default(), None, &limits).table;
+        let rows = [("token", true), ("token?a=b", true), ("other", false), ("", false)];
+        for (token, is_known) in rows {
+            assert_eq!(table.answer(&format!("{CHALLENGE_PATH}{token}")).is_some(), is_known, "{token}");
+        }
+        assert_eq!(table.answer("/token"), None);
+    }
+}
