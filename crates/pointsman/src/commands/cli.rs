@@ -376,8 +376,8 @@ Examples:
     #[command(after_help = "\
 Reads the store: the certificates below certs/, and those that balancers had issued by ACME.
 Exit 1 if a name has no certificate.
-`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json. Balancers
-serve what is there, and renew it in time.
+`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json.
+Balancers serve what is there, and renew it in time.
 
 Examples:
   pointsman certs

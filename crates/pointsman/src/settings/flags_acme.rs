@@ -9,7 +9,7 @@ pub(super) const ACME_CA: Flag = Flag {
     name: "acme-ca",
     value: "FILE",
     group: Group::Serve,
-    help: "Authorities, in PEM, that may vouch for the ACME server that issues certificates, besides those of the system",
+    help: "Who may vouch for the ACME server: authorities, in PEM, besides those of the system",
     read: |draft, choice| {
         draft.acme.ca = Some(PathBuf::from(choice.text()));
         Ok(())
@@ -22,7 +22,7 @@ pub(super) const ACME_DNS_HOOK: Flag = Flag {
     name: "acme-dns-hook",
     value: "FILE",
     group: Group::Serve,
-    help: "Program that sets TXT records where config/acme/challenge is dns-01, called as lego calls its own",
+    help: "Program that sets TXT records: for config/acme/challenge dns-01, called as lego calls its own",
     read: |draft, choice| {
         draft.acme.hook = Some(PathBuf::from(choice.text()));
         Ok(())
