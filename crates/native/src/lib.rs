@@ -77,7 +77,7 @@ use peers::Peers;
 pub use pool::bench::PickBench;
 pub use pool::pick::share_in_effect;
 pub use prober::{Probed, probe_once};
-pub use tls::new_ticket_secret;
+pub use tls::{certificate_fault, new_ticket_secret};
 use worker::{Common, Limits};
 use workers::Workers;
 

@@ -37,6 +37,9 @@ impl Capabilities {
         crypts: true,
     };
 
+    /// Every key, for judging values: some engine reads each of them.
+    pub const EVERY: Self = Self { lacks: &[], resolves: true, crypts: true };
+
     /// Whether it looks up `dns` itself. For others, the instances that it names come with the table.
     pub(crate) fn resolves(self) -> bool {
         self.resolves

@@ -23,6 +23,7 @@ mod keys;
 mod outbound;
 mod tickets;
 
+pub use chooser::certificate_fault;
 pub(crate) use handshakes::{Crowded, Handshakes};
 pub(crate) use keys::Keys;
 pub(crate) use outbound::Outbound;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use pointsman_native::certificate_fault;
 use pointsman_store::{Amended, Store};
 use pointsman_table::{Cert, shown};
 use serde::Serialize;
@@ -108,7 +109,10 @@ fn now() -> i64 {
 fn own_row(name: &str, pem: &[u8]) -> CertRow {
     let cert = std::str::from_utf8(pem).map_err(|_| "it is no text".to_owned()).and_then(Cert::parse);
     let (cert, error) = match cert {
-        Ok(cert) => (Some(cert), None),
+        Ok(cert) => {
+            let fault = certificate_fault(cert.pem.as_str());
+            (Some(cert), fault.map(|why| format!("{why}; it is not used")))
+        }
         Err(error) => (None, Some(error)),
     };
     CertRow {
