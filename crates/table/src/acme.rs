@@ -1,6 +1,7 @@
 //! On what terms certificates are asked for by ACME (RFC 8555): the values of `config/acme/`. Asks no authority.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Formatter};
 
 use crate::cert::Cert;
 use crate::value::Parsed;
@@ -11,8 +12,38 @@ pub const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
-/// Answers to challenges of the kind http-01: the body by token.
-pub type Answers = BTreeMap<Box<str>, Box<str>>;
+/// Answers to challenges that balancers give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Of the kind http-01: the body by token.
+    pub bodies: BTreeMap<Box<str>, Box<str>>,
+    /// Of the kind tls-alpn-01: by the name that they are for, in lower case.
+    pub certs: BTreeMap<Box<str>, ChallengeCert>,
+}
+
+impl Answers {
+    /// The tokens of all challenges that are answered, those of one kind in order.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        let bodies = self.bodies.keys().map(|token| &**token);
+        bodies.chain(self.certs.values().map(|cert| &*cert.token))
+    }
+}
+
+/// The certificate that answers a challenge of the kind tls-alpn-01 (RFC 8737 §3), and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChallengeCert {
+    /// The challenge's token.
+    pub token: Box<str>,
+    /// Both, in PEM form.
+    pub pem: Box<str>,
+}
+
+/// Never shows the PEM.
+impl Debug for ChallengeCert {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ChallengeCert").field(&self.token).finish()
+    }
+}
 
 /// What `config/acme/` says: how certificates are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +87,21 @@ pub enum ChallengeKind {
     /// It fetches a path of the name over HTTP (RFC 8555 §8.3).
     #[default]
     Http,
+    /// It does a TLS handshake of its own kind at port 443 of the name (RFC 8737).
+    Tls,
     /// It looks for a TXT record of the name (RFC 8555 §8.4).
     Dns,
+}
+
+impl ChallengeKind {
+    /// As in the key.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::Tls => "tls-alpn-01",
+            Self::Dns => "dns-01",
+        }
+    }
 }
 
 /// The kind of a certificate's key.
@@ -101,8 +145,9 @@ pub(crate) fn contact(text: &str) -> Parsed<Box<str>> {
 pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
     match text {
         "http-01" => Ok(ChallengeKind::Http),
+        "tls-alpn-01" => Ok(ChallengeKind::Tls),
         "dns-01" => Ok(ChallengeKind::Dns),
-        _ => Err("expected http-01 or dns-01".into()),
+        _ => Err("expected http-01, tls-alpn-01 or dns-01".into()),
     }
 }
 
@@ -162,8 +207,9 @@ mod tests {
         check(contact("mailto:a@b.test"), "\"mailto:a@b.test\"");
         check(contact("nobody"), "expected mail addresses");
         check(challenge("http-01"), "Http");
+        check(challenge("tls-alpn-01"), "Tls");
         check(challenge("dns-01"), "Dns");
-        check(challenge("email"), "expected http-01 or dns-01");
+        check(challenge("email"), "expected http-01, tls-alpn-01 or dns-01");
         check(key("rsa2048"), "Rsa2048");
         check(key("rsa1024"), "expected p256");
         check(profile("shortlived"), "Some(\"shortlived\")");

@@ -121,7 +121,7 @@ mod words;
 mod xxh64;
 
 pub use access::Access;
-pub use acme::{AcmeTerms, Answers, CHALLENGE_PATH, CertKeyKind, ChallengeKind};
+pub use acme::{AcmeTerms, Answers, CHALLENGE_PATH, CertKeyKind, ChallengeCert, ChallengeKind};
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
 pub use balance::Balance;

@@ -17,8 +17,9 @@ use crate::table::Table;
 fn refusal(host: &HostPattern, terms: &AcmeTerms) -> Option<String> {
     let name = host.name();
     match host {
-        HostPattern::Wildcard(_) if terms.challenge == ChallengeKind::Http => {
-            Some(format!("no authority issues *.{name} by http-01; set config/acme/challenge to dns-01"))
+        HostPattern::Wildcard(_) if terms.challenge != ChallengeKind::Dns => {
+            let kind = terms.challenge.word();
+            Some(format!("no authority issues *.{name} by {kind}; set config/acme/challenge to dns-01"))
         }
         _ if name.parse::<IpAddr>().is_ok() => Some(format!("{name} is an address, not a name")),
         _ if !name.contains('.') => Some(format!("{name} is no public name")),
@@ -88,7 +89,7 @@ impl Table {
 
     /// The answer to an authority that asks for this path, over whatever services there are.
     pub fn answer(&self, target: &str) -> Option<&str> {
-        let answers = self.answers();
+        let answers = &self.answers().bodies;
         // Almost always.
         if answers.is_empty() {
             return None;
@@ -143,6 +144,9 @@ mod tests {
             said.starts_with(" /services/a/acme: no certificate: no authority issues *.a.test by http-01"),
             "{said}"
         );
+        let alpn = ("config/acme/challenge", "tls-alpn-01");
+        let said = names(&[("services/a/domain", "*.a.test"), WANT, AGREE, alpn]);
+        assert!(said.contains("no authority issues *.a.test by tls-alpn-01"), "{said}");
         let dns = ("config/acme/challenge", "dns-01");
         assert_eq!(names(&[("services/a/domain", "*.a.test,a.test"), WANT, AGREE, dns]), "*.a.test,a.test ");
         let said = names(&[("services/a/default", "true"), WANT, AGREE]);
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn answers_are_found_by_token() {
-        let answers: Answers = [("token".into(), "token.print".into())].into();
+        let answers = Answers { bodies: [("token".into(), "token.print".into())].into(), ..Answers::default() };
         let limits = Limits { answers: Arc::new(answers), ..Limits::default() };
         let table = compile(&KeySet::default(), None, &limits).table;
         let rows = [("token", true), ("token?a=b", true), ("other", false), ("", false)];

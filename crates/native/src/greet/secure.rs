@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use pointsman_wire::Answer;
+use pointsman_wire::{Answer, NO_APPLICATION_PROTOCOL};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::multiplex;
 use crate::net::peer::{Ends, Peer};
 use crate::net::presented::AskedId;
 use crate::net::stream::Stream;
-use crate::net::tls::Tls;
+use crate::net::tls::{Greeted, Tls};
 use crate::serve;
 use crate::tls::{Crowded, Keys};
 use crate::worker::{Counted, Worker};
@@ -70,11 +70,25 @@ pub(super) async fn handshake(
     let worker = opening.worker;
     // The first table brings them. Before it nothing is served.
     let Some(keys) = worker.keys() else { return Err(failed("there is no table yet".into())) };
-    let accept = Box::pin(Tls::accept(stream, read, |name| choose(&keys, name)));
+    let accept = Box::pin(async {
+        let greeted = Tls::greeted(stream, read).await?;
+        let (config, asked) = match greeted.is_challenge() {
+            true => match keys.challenge(greeted.name()) {
+                Some(config) => (config, None),
+                None => return Err(no_challenge(greeted)),
+            },
+            false => choose(&keys, greeted.name()),
+        };
+        greeted.accept(config, asked).await
+    });
     match opening.run(worker.handshakes.run(accept)).await? {
         Ok(Ok(tls)) => {
             let (is_tls13, is_resumed) = tls.kind();
             worker.stats().handshake(is_tls13, is_resumed);
+            if tls.was_challenge() {
+                tls.take_leave();
+                return Err(Unopened::Left);
+            }
             Ok(tls)
         }
         Ok(Err(error)) => Err(failed(error.to_string())),
@@ -83,6 +97,13 @@ pub(super) async fn handshake(
             Err(Unopened::Failed(Failure { fault: Fault::TlsTimeout, ..crowded }))
         }
     }
+}
+
+/// Tells an authority that no challenge is answered for this name; why there is no handshake.
+fn no_challenge(greeted: Greeted) -> io::Error {
+    let name = greeted.name().unwrap_or("no name").to_owned();
+    greeted.refuse(&NO_APPLICATION_PROTOCOL);
+    io::Error::other(format!("it asks for the answer to a challenge for {name:?}, and there is none"))
 }
 
 /// What a connection begins with; it is not taken. `None`: the client left.

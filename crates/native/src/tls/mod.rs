@@ -10,12 +10,14 @@
 //! | module | owns |
 //! |---|---|
 //! | `keys` | the certificates of a table, and what handshakes need besides |
+//! | `challenges` | what authorities get that check a name by a handshake |
 //! | `chooser` | which certificate a server name gets |
 //! | `outbound` | what TLS to the instances of each service is set up with |
 //! | `clients` | what clients' certificates are asked for and verified by |
 //! | `tickets` | session tickets, from secrets that others rotate |
 //! | `handshakes` | how many handshakes run at once, and how much time they may take from established connections |
 
+mod challenges;
 mod chooser;
 mod clients;
 mod handshakes;

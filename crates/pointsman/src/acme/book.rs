@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
-use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
+use pointsman_table::{Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind};
 
-use super::order::{CertOrder, Challenge};
+use super::order::{AnsweredBy, CertOrder, Challenge};
 use crate::control::IssuedCerts;
 use crate::control::expiry::utc;
 
@@ -105,9 +105,16 @@ impl CertBook {
             pem: Ok(Arc::clone(pem)),
             staple: None,
         });
-        let ours = self.orders.values().filter_map(CertOrder::challenge).filter(|challenge| !challenge.dns);
-        let ours = ours.map(|Challenge { token, answer, .. }| (token.as_str().into(), answer.as_str().into()));
-        let answers: Answers = more.clone().into_iter().chain(ours).collect();
+        let mut answers = more.clone();
+        for (name, order) in &self.orders {
+            let Some(Challenge { token, answer, by }) = order.challenge() else { continue };
+            let (token, answer) = (token.as_str().into(), answer.as_str().into());
+            match by {
+                AnsweredBy::Http => drop(answers.bodies.insert(token, answer)),
+                AnsweredBy::Tls => drop(answers.certs.insert(name.clone(), ChallengeCert { token, pem: answer })),
+                AnsweredBy::Dns => {}
+            }
+        }
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
     }
 
@@ -160,18 +167,23 @@ mod tests {
     #[test]
     fn the_newest_of_an_order_counts() {
         let mut book = CertBook::default();
-        let challenge = Challenge { token: "t".into(), answer: "a".into(), dns: false };
+        let challenge = Challenge { token: "t".into(), answer: "a".into(), by: AnsweredBy::Http };
         let told = OrderStage::Told { url: "u".into(), challenge, since: 1 };
         book.note("a.test", order(2, told.clone()));
         book.take(put("orders/a.test", serde_json::to_vec(&order(1, OrderStage::Idle)).unwrap()));
         assert_eq!(book.orders["a.test"].stage, told);
-        let issued = book.issued(&[("env".into(), "b".into())].into());
-        assert_eq!(issued.answers.keys().map(|token| &**token).collect::<Vec<_>>(), ["env", "t"]);
+        let by_tls = Challenge { token: "u".into(), answer: "PEM".into(), by: AnsweredBy::Tls };
+        book.note("b.test", order(1, OrderStage::Answering { url: "u".into(), challenge: by_tls }));
+        let more = Answers { bodies: [("env".into(), "b".into())].into(), ..Answers::default() };
+        let issued = book.issued(&more);
+        assert_eq!(issued.answers.tokens().collect::<Vec<_>>(), ["env", "t", "u"]);
+        assert_eq!(&*issued.answers.certs["b.test"].pem, "PEM");
+        book.take(Update::Changes { revision: 1, changes: vec![Change::Delete { key: "orders/b.test".into() }] });
         book.take(put("orders/a.test", serde_json::to_vec(&order(3, OrderStage::Idle)).unwrap()));
         book.take(put("certs/a.test", b"PEM\n".to_vec()));
         book.take(put("orders/b.test", b"nonsense".to_vec()));
-        let issued = book.issued(&Answers::new());
-        assert!(issued.answers.is_empty());
+        let issued = book.issued(&Answers::default());
+        assert_eq!(*issued.answers, Answers::default());
         assert_eq!(&*issued.certs[0].name, "acme-a.test");
         assert_eq!(issued.certs[0].pem, Ok(b"PEM".as_slice().into()));
         book.take(Update::Reset { revision: 2, entries: Vec::new() });

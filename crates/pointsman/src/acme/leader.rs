@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::authority::{Authority, again, is_account_gone, now};
 use super::book::{CertBook, cert_key, order_key};
 use super::hook::{self, Turn};
-use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
+use super::order::{AnsweredBy, CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
 use crate::control::Status;
 use crate::fleet::{self, Stage};
 
@@ -225,7 +225,8 @@ impl<'a> Work<'a> {
                 break;
             }
             self.leader.book.send_modify(|book| book.note(&name, order.clone()));
-            if let Some(challenge) = before.filter(|challenge| challenge.dns && order.challenge().is_none())
+            if let Some(challenge) =
+                before.filter(|challenge| challenge.by == AnsweredBy::Dns && order.challenge().is_none())
                 && let Err(trouble) =
                     hook::run(self.leader.hook.as_deref(), Turn::CleanUp, &name, &challenge.answer).await
             {
@@ -270,9 +271,11 @@ impl<'a> Work<'a> {
             }
             OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
             OrderAction::Tell { url, challenge } => {
-                match challenge.dns {
-                    true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
-                    false => self.everywhere(name, &challenge.token).await,
+                match challenge.by {
+                    AnsweredBy::Dns => {
+                        hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?;
+                    }
+                    AnsweredBy::Http | AnsweredBy::Tls => self.everywhere(name, &challenge.token).await,
                 }
                 again(|| authority.tell(&url)).await?;
                 OrderEvent::Told

@@ -80,11 +80,24 @@ pub(crate) enum OrderStage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Challenge {
     pub(crate) token: String,
-    /// What balancers say, or the value of the TXT record.
+    /// What balancers say, the certificate that they show and its key, or the value of the TXT record.
     pub(crate) answer: String,
-    /// It is answered by DNS, and not by balancers.
+    /// Where it is answered.
     #[serde(default)]
-    pub(crate) dns: bool,
+    pub(crate) by: AnsweredBy,
+}
+
+/// Where a challenge is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AnsweredBy {
+    /// By balancers, over HTTP.
+    #[default]
+    Http,
+    /// By balancers, in a TLS handshake.
+    Tls,
+    /// By a name server.
+    Dns,
 }
 
 /// A failure in words: the authority's own, if it gave any.
