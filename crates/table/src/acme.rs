@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Formatter};
 
 use crate::cert::Cert;
+use crate::on_demand::{Allowance, OnDemand};
 use crate::value::Parsed;
 
 /// Where an authority looks for the answer to a challenge (RFC 8555 §8.3).
@@ -58,6 +59,8 @@ pub struct AcmeTerms {
     pub auto: bool,
     /// How the authority is shown that a name is ours.
     pub challenge: ChallengeKind,
+    /// The names that a handshake may have a certificate asked for.
+    pub on_demand: Option<OnDemand>,
     /// The kind of the certificates' keys.
     pub key: CertKeyKind,
     /// The authority's profile: `shortlived`.
@@ -74,10 +77,26 @@ impl Default for AcmeTerms {
             agree: false,
             auto: false,
             challenge: ChallengeKind::default(),
+            on_demand: None,
             key: CertKeyKind::default(),
             profile: None,
             eab: None,
         }
+    }
+}
+
+impl AcmeTerms {
+    /// Whether the first handshake for this name, in lower case, may have a certificate asked for.
+    pub fn on_demand(&self, name: &str) -> Allowance<'_> {
+        match &self.on_demand {
+            Some(on_demand) if self.agree => on_demand.allows(name),
+            _ => Allowance::No,
+        }
+    }
+
+    /// Whether handshakes may have certificates asked for at all.
+    pub fn is_on_demand(&self) -> bool {
+        self.agree && self.on_demand.is_some()
     }
 }
 

@@ -20,6 +20,7 @@ impl Capabilities {
     pub const HAPROXY: Self = Self {
         lacks: &[
             "acme/challenge",
+            "acme/on_demand",
             "eject",
             "errors/<status>",
             "forward_auth",
@@ -51,6 +52,11 @@ impl Capabilities {
     /// Whether it shows authorities that a name is ours in a TLS handshake.
     pub fn answers_by_tls(self) -> bool {
         self.honours("acme/challenge")
+    }
+
+    /// Whether its handshakes may have certificates asked for.
+    pub fn demands_certs(self) -> bool {
+        self.honours("acme/on_demand")
     }
 
     /// Whether the engine honours this key or tree.

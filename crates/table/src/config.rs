@@ -12,6 +12,7 @@ use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::limits::Limits;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
+use crate::on_demand::OnDemand;
 use crate::page::{self, Page, Pages};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
@@ -143,6 +144,7 @@ impl Keys<'_, '_> {
             agree: self.read("acme/agree", value::boolean, |config| &config.acme.agree),
             auto: self.read("acme/auto", value::boolean, |config| &config.acme.auto),
             challenge: self.challenge(capabilities),
+            on_demand: self.on_demand(capabilities),
             key: self.read("acme/key", acme::key, |config| &config.acme.key),
             profile: self.read("acme/profile", acme::profile, |config| &config.acme.profile),
             eab: self.read("acme/eab", acme::eab, |config| &config.acme.eab),
@@ -161,6 +163,20 @@ impl Keys<'_, '_> {
             }
             kind => kind,
         }
+    }
+
+    /// The names that handshakes may have certificates asked for. An engine whose handshakes do not may lead all the same.
+    fn on_demand(&mut self, capabilities: Capabilities) -> Option<OnDemand> {
+        const KEY: &str = "acme/on_demand";
+        let on_demand = self.read(KEY, OnDemand::parse, |config| &config.acme.on_demand);
+        if !capabilities.demands_certs()
+            && let Some(value) = self.reader.text(KEY)
+        {
+            let advice = "no handshake with HAProxy asks for a certificate; it serves those that balancers with --engine \
+                          native asked for";
+            self.reader.report.add(ProblemKind::Unsupported, KEY, Some(value), advice);
+        }
+        on_demand
     }
 
     /// A default of the keys `health_check*`.

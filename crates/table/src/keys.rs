@@ -218,6 +218,10 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("acme/directory", "letsencrypt, letsencrypt-staging or an https:// URL: the authority"),
     config("acme/eab", "an account at the authority that ours belongs to: KEY-ID HMAC-KEY"),
     config("acme/key", "p256 or rsa2048: the keys of certificates"),
+    config(
+        "acme/on_demand",
+        "names, wildcards or a URL that says: the first handshake for a name asks for its certificate",
+    ),
     config("acme/profile", "a profile of the authority, such as shortlived"),
     config("errors/<status>", "body of our own error answers"),
     KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use pointsman_table::Answers;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use super::chooser::usable;
 use crate::net::tls::CHALLENGE_PROTOCOL;
 
 /// The names that are being checked.
@@ -62,6 +63,10 @@ impl Debug for AnswerChooser {
 impl ResolvesServerCert for AnswerChooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
-        usable(&self.answers.certs.get(&*name)?.pem, &self.provider).ok()
+        let pem = self.answers.certs.get(&*name)?.pem.as_bytes();
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+        let key = self.provider.key_provider.load_private_key(PrivateKeyDer::from_pem_slice(pem).ok()?).ok()?;
+        // Its extension is critical, so nobody but the authority is to understand it (RFC 8737 §3): it is not judged here.
+        Some(Arc::new(CertifiedKey::new(chain, key)))
     }
 }

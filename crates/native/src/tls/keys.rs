@@ -165,6 +165,11 @@ impl Keys {
         (Arc::clone(&self.any_protocol), None)
     }
 
+    /// Whether a certificate covers this server name, in lower case.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        self.certs.chooser.covers(name)
+    }
+
     /// What the handshake of an authority that checks this name needs. `None`: there is nothing to check.
     pub(crate) fn challenge(&self, name: Option<&str>) -> Option<Arc<ServerConfig>> {
         self.challenges.config(name?)

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
-use pointsman_table::{Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind};
+use pointsman_table::{Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind, Table};
 
-use super::order::{AnsweredBy, CertOrder, Challenge};
+use super::order::{AnsweredBy, CertOrder, Challenge, OrderStage};
 use crate::control::IssuedCerts;
 use crate::control::expiry::utc;
 
 /// The folder of orders, and of certificates, within the prefix's own.
 const ORDERS: &str = "orders";
 const CERTS: &str = "certs";
-/// Failing names that are listed as problems.
+/// Failing names that are listed as problems, and how many of these only handshakes may want.
 const MOST_PROBLEMS: usize = 100;
+const MOST_ON_DEMAND: usize = 10;
 
 /// Where all of this is kept for the balancers of a prefix.
 pub(crate) fn folder(prefix: &str) -> String {
@@ -118,9 +119,29 @@ impl CertBook {
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
     }
 
-    /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter.
+    /// Forgets a name.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.orders.remove(name);
+        self.certs.remove(name);
+    }
+
+    /// The names that only handshakes want certificates for, as far as they are allowed; and those that are not any more,
+    /// once their certificate has expired.
+    pub(crate) fn on_demand(&self, table: &Table, now: i64) -> BTreeSet<Box<str>> {
+        let orders = || self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
+        let allowed = table.acme_demanded(orders().map(|(name, _)| &**name));
+        let is_over = |order: &CertOrder| order.stage == OrderStage::Idle && !order.is_live(now);
+        let counting = orders().filter(|(name, order)| allowed.contains(&***name) || is_over(order));
+        counting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter, but
+    /// for some of those that handshakes want.
     pub(crate) fn problems(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[Problem]> {
-        let failing = wanted.iter().filter_map(|name| {
+        let fails = |name: &&Box<str>| self.orders.get(*name).is_some_and(|order| order.failure.is_some());
+        let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some()).map(|(name, _)| name);
+        let demanded = demanded.filter(|name| !wanted.contains(*name)).filter(fails).take(MOST_ON_DEMAND);
+        let failing = wanted.iter().filter(fails).chain(demanded).filter_map(|name| {
             let order = self.orders.get(name)?;
             let failure = order.failure.as_ref()?;
             let next = utc(order.due);
@@ -153,7 +174,7 @@ fn cert_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::{OrderFailure, OrderStage};
+    use super::super::order::OrderFailure;
     use super::*;
 
     fn order(version: u64, stage: OrderStage) -> CertOrder {

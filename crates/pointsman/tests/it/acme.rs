@@ -1,6 +1,8 @@
 //! Certificates by ACME: Pebble, which checks names for real and refuses half of the nonces, several balancers of an id,
 //! and every kind of store.
 
+mod handshakes;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -355,77 +357,4 @@ fn wildcards_come_by_dns() {
     for call in ["present _acme-challenge.shop.test.", "cleanup _acme-challenge.shop.test."] {
         assert_eq!(calls.lines().filter(|line| *line == call).count(), 2, "{calls}");
     }
-}
-
-/// What `openssl` says of a handshake that offers these protocols, until the server closes; and of the certificate.
-fn offering(https: SocketAddr, name: &str, protocols: &str) -> String {
-    let client = format!("timeout 20 openssl s_client -connect {https} -servername {name} -alpn {protocols}");
-    let said = shell(&format!("({client} </dev/null 2>&1; echo code $?)"));
-    let cert = shell(&format!("{client} </dev/null 2>/dev/null | openssl x509 -noout -text 2>/dev/null"));
-    format!("{}{}", said.stdout, cert.stdout)
-}
-
-const CHECK: &str = "acme-tls/1";
-const REFUSED: &str = "alert number 120";
-
-#[test]
-fn an_authority_is_shown_a_certificate_in_a_handshake() {
-    let mut world = World::new(Store::etcd(Api::V3), 0, &NAMES, Pebble::start);
-    if !engine().differs("tls-alpn") {
-        // It would find nothing over HTTP.
-        world.http_port = crate::harness::free_port();
-    }
-    world.set("config/acme/challenge", "tls-alpn-01");
-    for (number, name) in (1..=3).zip(NAMES) {
-        world.lead(name, number);
-        world.start(number);
-    }
-    world.set("services/shop/acme", "true");
-    world.wait_served(&NAMES);
-    assert_eq!(world.pebble.counts(), (3, 3), "one order a name");
-    let (running, https) = &world.balancers[0];
-    if engine().differs("tls-alpn") {
-        running.wait_problem("unsupported", &["config/acme/challenge", "http-01 is used"]);
-        return;
-    }
-    for name in [NAMES[0], "other.test"] {
-        let said = offering(*https, name, CHECK);
-        assert!(said.contains(REFUSED), "nothing is checked: {said}");
-    }
-    for protocols in ["acme-tls/1,http/1.1", "http/1.1,acme-tls/1"] {
-        let said = offering(*https, NAMES[0], protocols);
-        assert!(said.contains("ALPN protocol: http/1.1") && said.contains("Pebble"), "{protocols}: {said}");
-    }
-}
-
-#[test]
-fn only_an_authority_sees_the_answer_to_a_challenge() {
-    if engine().differs("tls-alpn") {
-        return;
-    }
-    let mut world = World::new(Store::etcd(Api::V3), 2, &NAMES[..2], Pebble::start);
-    world.set("config/acme/challenge", "tls-alpn-01");
-    world.set("services/shop/acme", "true");
-    world.wait_served(&NAMES[..2]);
-    let leader = world.leader();
-    // Until it answers too, the authority is not told.
-    world.balancers[1 - leader].0.process.signal("STOP");
-    let name = NAMES[2];
-    world.lead(name, u8::try_from(leader + 1).expect("one of two"));
-    world.set("services/shop/domain", &NAMES.join(","));
-    let https = world.balancers[leader].1;
-    let said = wait_within("an answer", PATIENCE, || {
-        let said = offering(https, name, CHECK);
-        said.contains("ALPN protocol: acme-tls/1").then_some(said)
-    });
-    // id-pe-acmeIdentifier, critical (RFC 8737 section 3).
-    assert!(said.contains("1.3.6.1.5.5.7.1.31: critical"), "{said}");
-    assert!(said.contains(&format!("DNS:{name}")) && !said.contains("code 124"), "it is over at once: {said}");
-    for (name, protocols) in [(name, "http/1.1"), (name, "acme-tls/1,http/1.1")] {
-        let said = offering(https, name, protocols);
-        assert!(!said.contains("1.3.6.1.5.5.7.1.31"), "{protocols}: {said}");
-    }
-    assert!(offering(https, NAMES[0], CHECK).contains(REFUSED), "this name is not being checked");
-    world.balancers[1 - leader].0.process.signal("CONT");
-    world.wait_served(&NAMES);
 }
