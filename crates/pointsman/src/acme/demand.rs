@@ -54,8 +54,10 @@ impl Demand<'_> {
                     }
                 }
                 Some((name, is_coming)) = judging.next() => {
-                    // Whoever does not wait any more is not told.
-                    waiting.remove::<str>(&name).into_iter().flatten().for_each(|verdict| drop(verdict.send(is_coming)));
+                    for verdict in waiting.remove::<str>(&name).into_iter().flatten() {
+                        // Whoever does not wait any more is not told.
+                        let _ = verdict.send(is_coming);
+                    }
                 }
                 else => std::future::pending().await,
             }
