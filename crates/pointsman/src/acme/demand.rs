@@ -36,6 +36,8 @@ pub(super) struct Demand<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// The hour in which a refusal for too many names was logged last.
     pub(super) told: Cell<i64>,
+    /// New names that are being written.
+    pub(super) writing: Cell<usize>,
 }
 
 impl Demand<'_> {
@@ -85,7 +87,7 @@ impl Demand<'_> {
             // What has failed is tried again in its time.
             return order.failure.is_none() || order.due <= now;
         }
-        if let Some(why) = crowded(&self.book.borrow(), now) {
+        if let Some(why) = crowded(&self.book.borrow(), self.writing.get(), now) {
             if self.told.replace(now / HOUR) != now / HOUR {
                 warn!("no certificate for {name} on demand, nor for other new names: {why}");
             }
@@ -93,7 +95,10 @@ impl Demand<'_> {
         }
         let order = CertOrder::on_demand(now);
         let Ok(text) = serde_json::to_vec(&order) else { return false };
-        match self.store.create(&order_key(self.folder, name), &text).await {
+        self.writing.set(self.writing.get() + 1);
+        let written = self.store.create(&order_key(self.folder, name), &text).await;
+        self.writing.set(self.writing.get() - 1);
+        match written {
             Ok(is_new) => {
                 if is_new {
                     info!("certificate for {name}: wanted by a handshake");
@@ -109,10 +114,10 @@ impl Demand<'_> {
     }
 }
 
-/// Why no other name may have a certificate on demand now.
-fn crowded(book: &CertBook, now: i64) -> Option<String> {
+/// Why no other name may have a certificate on demand now. `writing`: names that are not in the book yet.
+fn crowded(book: &CertBook, writing: usize, now: i64) -> Option<String> {
     let asked = || book.orders.values().filter_map(|order| order.on_demand);
-    if asked().filter(|at| now - at < HOUR).count() >= MOST_NEW {
+    if asked().filter(|at| now - at < HOUR).count() + writing >= MOST_NEW {
         return Some(format!("{MOST_NEW} names were new within an hour"));
     }
     (asked().count() >= MOST_NAMES).then(|| format!("{MOST_NAMES} names have one"))
@@ -126,15 +131,17 @@ mod tests {
     fn new_names_are_few() {
         let mut book = CertBook::default();
         for number in 0..MOST_NEW {
-            assert_eq!(crowded(&book, 0), None);
+            assert_eq!(crowded(&book, 0, 0), None);
+            assert_eq!(crowded(&book, MOST_NEW - 1 - number, 0), None);
+            assert!(crowded(&book, MOST_NEW - number, 0).is_some());
             book.note(&format!("n{number}.test"), CertOrder::on_demand(0));
         }
-        assert!(crowded(&book, 0).is_some());
-        assert!(crowded(&book, HOUR - 1).is_some());
-        assert_eq!(crowded(&book, HOUR), None);
+        assert!(crowded(&book, 0, 0).is_some());
+        assert!(crowded(&book, 0, HOUR - 1).is_some());
+        assert_eq!(crowded(&book, 0, HOUR), None);
         for number in MOST_NEW..MOST_NAMES {
             book.note(&format!("n{number}.test"), CertOrder::on_demand(0));
         }
-        assert!(crowded(&book, HOUR).is_some());
+        assert!(crowded(&book, 0, HOUR).is_some());
     }
 }

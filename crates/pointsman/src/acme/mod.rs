@@ -73,6 +73,7 @@ pub(crate) async fn keep(
         status: status.clone(),
         endpoint: &endpoint,
         told: Cell::default(),
+        writing: Cell::default(),
     };
     tokio::join!(
         Box::pin(demand.run(wishes)),
