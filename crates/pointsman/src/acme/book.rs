@@ -138,10 +138,10 @@ impl CertBook {
     /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter, but
     /// for some of those that handshakes want.
     pub(crate) fn problems(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[Problem]> {
-        let fails = |name: &&Box<str>| self.orders.get(*name).is_some_and(|order| order.failure.is_some());
+        let fails = |name: &str| self.orders.get(name).is_some_and(|order| order.failure.is_some());
         let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some()).map(|(name, _)| name);
-        let demanded = demanded.filter(|name| !wanted.contains(*name)).filter(fails).take(MOST_ON_DEMAND);
-        let failing = wanted.iter().filter(fails).chain(demanded).filter_map(|name| {
+        let demanded = demanded.filter(|name| !wanted.contains(*name)).filter(|name| fails(name)).take(MOST_ON_DEMAND);
+        let failing = wanted.iter().filter(|name| fails(name)).chain(demanded).filter_map(|name| {
             let order = self.orders.get(name)?;
             let failure = order.failure.as_ref()?;
             let next = utc(order.due);

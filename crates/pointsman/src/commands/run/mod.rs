@@ -333,8 +333,11 @@ impl Parts {
     }
 }
 
-/// The ways of what an engine tells: tables that it serves, and names that handshakes want certificates for.
-fn told_by_engine() -> ((mpsc::Sender<Applied>, CertWishes), (mpsc::Receiver<Applied>, mpsc::Receiver<CertWish>)) {
+/// What an engine tells: tables that it serves, and names that handshakes want certificates for.
+type ToldByEngine = (mpsc::Receiver<Applied>, mpsc::Receiver<CertWish>);
+
+/// The ways of what an engine tells.
+fn told_by_engine() -> ((mpsc::Sender<Applied>, CertWishes), ToldByEngine) {
     let ((applied, control_applied), (wishes, acme_wishes)) = (mpsc::channel(APPLIED), cert_wishes::queue());
     ((applied, wishes), (control_applied, acme_wishes))
 }
