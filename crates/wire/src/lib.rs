@@ -75,7 +75,7 @@ pub use edits::{HeaderEdits, RequestEdits};
 pub use forwarded::{Arrived, Trust};
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};
-pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO, UNRECOGNIZED_NAME};
+pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO, NO_APPLICATION_PROTOCOL, UNRECOGNIZED_NAME};
 pub use http2::{Http2Request, judge_http2_request, judge_http2_response};
 pub use lists::{is_token_list, quoted_list, tag_list};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};

@@ -113,6 +113,12 @@ impl Chooser {
         self.usable.get(name).is_some()
     }
 
+    /// Whether a certificate covers this server name, in lower case: exactly, or by a wildcard for one label.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        let parent = || name.split_once('.').is_some_and(|(_, parent)| self.wildcard.get(parent).is_some());
+        self.exact.get(name).is_some() || parent()
+    }
+
     /// Takes a certificate, in place of the earlier one of its key.
     pub(super) fn take(&mut self, usable: Arc<Usable>) {
         self.forget(&usable.name);

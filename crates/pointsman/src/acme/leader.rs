@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,15 +14,16 @@ use pointsman_engine::Phase;
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
 use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Amended, Store, StoreError};
-use pointsman_table::AcmeTerms;
+use pointsman_table::{AcmeTerms, Allowance, Table};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::authority::{Authority, again, is_account_gone, now};
 use super::book::{CertBook, cert_key, order_key};
+use super::endpoint::Endpoint;
 use super::hook::{self, Turn};
-use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
+use super::order::{AnsweredBy, CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
 use crate::control::Status;
 use crate::fleet::{self, Stage};
 
@@ -57,6 +59,8 @@ pub(super) struct Leader<'a> {
     pub(super) hook: Option<PathBuf>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) book: &'a watch::Sender<CertBook>,
+    /// Who says which names handshakes may want certificates for.
+    pub(super) endpoint: &'a Endpoint,
 }
 
 impl Leader<'_> {
@@ -135,6 +139,8 @@ struct Work<'a> {
     busy: RefCell<BTreeSet<Box<str>>>,
     /// The names that certificates are wanted for.
     wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
+    /// Those that only handshakes want.
+    on_demand: RefCell<BTreeSet<Box<str>>>,
     authority: Mutex<Option<Rc<Authority>>>,
     /// No new orders before, in seconds since the epoch: the authority limits us.
     hold: Cell<i64>,
@@ -149,6 +155,7 @@ impl<'a> Work<'a> {
             term,
             busy: RefCell::default(),
             wanted: RefCell::default(),
+            on_demand: RefCell::default(),
             authority: Mutex::new(None),
             hold: Cell::new(0),
             over: Cell::new(None),
@@ -163,12 +170,15 @@ impl<'a> Work<'a> {
         let leads = |state: &LeaseState| *state == LeaseState::Held { term: held };
         while leads(&state.borrow()) && !self.leader.is_draining() {
             let newest = status.borrow_and_update().table.clone();
-            if newest.as_ref().map(std::sync::Arc::as_ptr) != table.as_ref().map(std::sync::Arc::as_ptr) {
+            if newest.as_ref().map(Arc::as_ptr) != table.as_ref().map(Arc::as_ptr) {
                 *self.wanted.borrow_mut() =
                     Rc::new(newest.as_ref().map(|table| table.acme_names()).unwrap_or_default());
                 table = newest;
             }
             book.mark_unchanged();
+            if let Some(table) = &table {
+                *self.on_demand.borrow_mut() = self.leader.book.borrow().on_demand(table, now());
+            }
             let pause = self.begin_due(|name, order| jobs.push(self.drive(name, order)), jobs.len());
             tokio::select! {
                 Some(name) = jobs.next() => {
@@ -186,10 +196,11 @@ impl<'a> Work<'a> {
 
     /// Begins what is due, the longest due first. Returns how long nothing else is.
     fn begin_due(&self, mut begin: impl FnMut(Box<str>, CertOrder), running: usize) -> Duration {
-        let (now, wanted) = (now(), Rc::clone(&self.wanted.borrow()));
+        let (now, wanted, on_demand) = (now(), Rc::clone(&self.wanted.borrow()), self.on_demand.borrow());
         let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
         let mut due: Vec<(i64, &Box<str>)> = wanted
             .iter()
+            .chain(on_demand.iter().filter(|name| !wanted.contains(*name)))
             .filter(|name| !busy.contains(*name))
             .map(|name| {
                 let order = book.orders.get(name);
@@ -211,9 +222,13 @@ impl<'a> Work<'a> {
 
     /// Takes the steps of one name until it has to wait. Returns the name.
     async fn drive(&self, name: Box<str>, mut order: CertOrder) -> Box<str> {
+        if self.is_forgotten(&name, &order) {
+            self.forget(&name).await;
+            return name;
+        }
         let mut action = Some(order.next(now()));
         while let Some(to_do) = action.take() {
-            if self.over.get().is_some() || !self.wanted.borrow().contains(&name) {
+            if self.over.get().is_some() || !self.is_wanted(&name) {
                 break;
             }
             let event = Box::pin(self.perform(&name, to_do)).await;
@@ -225,7 +240,8 @@ impl<'a> Work<'a> {
                 break;
             }
             self.leader.book.send_modify(|book| book.note(&name, order.clone()));
-            if let Some(challenge) = before.filter(|challenge| challenge.dns && order.challenge().is_none())
+            if let Some(challenge) =
+                before.filter(|challenge| challenge.by == AnsweredBy::Dns && order.challenge().is_none())
                 && let Err(trouble) =
                     hook::run(self.leader.hook.as_deref(), Turn::CleanUp, &name, &challenge.answer).await
             {
@@ -233,6 +249,48 @@ impl<'a> Work<'a> {
             }
         }
         name
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.borrow().contains(name) || self.on_demand.borrow().contains(name)
+    }
+
+    /// Whether only handshakes wanted a certificate for this name, and none is asked for any more.
+    fn is_forgotten(&self, name: &str, order: &CertOrder) -> bool {
+        let is_allowed = |table: &Arc<Table>| table.acme_on_demand(name) != Allowance::No;
+        let is_allowed = self.leader.status.borrow().table.as_ref().is_none_or(is_allowed);
+        order.on_demand.is_some() && !self.wanted.borrow().contains(name) && (!is_allowed || order.is_hopeless(now()))
+    }
+
+    /// Removes a name from the store.
+    async fn forget(&self, name: &str) {
+        let (store, folder) = (self.leader.store, self.leader.folder);
+        // There may be no certificate. A key that stays is removed the next time.
+        let _ = store.delete(&cert_key(folder, name), false).await;
+        match store.delete(&order_key(folder, name), false).await {
+            Ok(_) | Err(StoreError::NoSuchKey { .. }) => {
+                info!("certificate for {name}: forgotten; another handshake may ask for it again");
+                self.leader.book.send_modify(|book| book.forget(name));
+            }
+            Err(error) => {
+                debug!("the order for {name} cannot be removed: {error}");
+                sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// Whether the operator's URL, if there is one, still allows a certificate that only handshakes want.
+    async fn check_allowed(&self, name: &str) -> Result<(), Trouble> {
+        let table = self.leader.status.borrow().table.clone();
+        if self.wanted.borrow().contains(name) {
+            return Ok(());
+        }
+        let Some(table) = table else { return Ok(()) };
+        let Allowance::Endpoint(url) = table.acme_on_demand(name) else { return Ok(()) };
+        match self.leader.endpoint.allows(url, name).await? {
+            true => Ok(()),
+            false => Err(Trouble::refusal(format!("config/acme/on_demand: {url} does not allow {name}"))),
+        }
     }
 
     /// Takes one step.
@@ -258,6 +316,7 @@ impl<'a> Work<'a> {
         let authority = self.authority().await?;
         Ok(match action {
             OrderAction::Open { replaces } => {
+                self.check_allowed(name).await?;
                 let replaces = replaces.filter(|_| self.is_issued_by(&authority, name));
                 OrderEvent::Opened { url: again(|| authority.order(name, replaces.as_deref())).await? }
             }
@@ -270,9 +329,11 @@ impl<'a> Work<'a> {
             }
             OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
             OrderAction::Tell { url, challenge } => {
-                match challenge.dns {
-                    true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
-                    false => self.everywhere(name, &challenge.token).await,
+                match challenge.by {
+                    AnsweredBy::Dns => {
+                        hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?;
+                    }
+                    AnsweredBy::Http | AnsweredBy::Tls => self.everywhere(name, &challenge.token).await,
                 }
                 again(|| authority.tell(&url)).await?;
                 OrderEvent::Told

@@ -4,20 +4,25 @@
 //! table: names wanted ─> leader ─steps─> authority ─> the ACME server
 //!                          │  ^
 //! store: /_pointsman<prefix>/acme/{orders,certs}/<name> ─follow─> CertBook ─> IssuedCerts ─> control ─> every table
+//!          ^─wished─ Demand <─ handshakes: names on demand
 //! ```
 
 mod authority;
 mod book;
 mod client;
+mod demand;
+mod endpoint;
 mod hook;
 mod leader;
 mod order;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_engine::cert_wishes::CertWish;
 use pointsman_store::{Condition, Store, StoreSettings};
 use pointsman_table::{Answers, Table};
 use tokio::sync::{mpsc, watch};
@@ -28,6 +33,8 @@ use crate::control::{Around, IssuedCerts, Status};
 use crate::settings::AcmeSettings;
 use crate::tenure::Tenure;
 pub(crate) use book::{CertBook, cert_key, folder, order_key};
+use demand::Demand;
+use endpoint::Endpoint;
 use leader::Leader;
 pub(crate) use order::{CertOrder, IssuedFacts, OrderStage};
 
@@ -42,7 +49,9 @@ pub(crate) async fn keep(
     (AcmeSettings { ca, hook, answers }, name): (AcmeSettings, String),
     (status, mut tenure): (watch::Receiver<Status>, Tenure),
     (issued, around): (watch::Sender<Option<IssuedCerts>>, watch::Sender<Around>),
+    wishes: mpsc::Receiver<CertWish>,
 ) {
+    let endpoint = Endpoint::new(ca.clone());
     let folder = folder(&settings.prefix);
     let book = watch::Sender::new(CertBook::default());
     let (read, is_read) = watch::channel(false);
@@ -52,11 +61,22 @@ pub(crate) async fn keep(
         let mut wanting = status.clone();
         if wanting.wait_for(wants).await.is_ok() {
             let (prefix, folder, name, book) = (&*settings.prefix, &*folder, &*name, &book);
-            let leader = Leader { store, prefix, folder, name, ca, hook, status: status.clone(), book };
+            let endpoint = &endpoint;
+            let leader = Leader { store, prefix, folder, name, ca, hook, status: status.clone(), book, endpoint };
             Box::pin(leader.run()).await;
         }
     };
+    let demand = Demand {
+        store,
+        folder: &folder,
+        book: &book,
+        status: status.clone(),
+        endpoint: &endpoint,
+        told: Cell::default(),
+        writing: Cell::default(),
+    };
     tokio::join!(
+        Box::pin(demand.run(wishes)),
         Box::pin(follow((store, settings), &folder, &book, read, status.clone())),
         Box::pin(publish(&book, is_read, status.clone(), (&answers, &issued, &around))),
         Box::pin(leading),

@@ -20,7 +20,7 @@ fn pending() -> OrderEvent {
 }
 
 fn challenge() -> Challenge {
-    Challenge { token: "t".into(), answer: "t.print".into(), dns: false }
+    Challenge { token: "t".into(), answer: "t.print".into(), by: AnsweredBy::Http }
 }
 
 fn ready(key: Option<&str>) -> OrderEvent {
@@ -164,4 +164,18 @@ fn renewal_at_two_thirds_or_when_the_authority_wishes() {
     let (order, _) = order.step(OrderEvent::Consulted { window: Some((0, 10)), again: 9999 }, 5000, 0.5);
     assert_eq!(order.due, 5);
     assert_eq!(order.next(5000), OrderAction::Open { replaces: Some("a.b".into()) });
+}
+
+#[test]
+fn names_on_demand_are_tried_less_and_forgotten() {
+    let refusal = |said: &str| OrderEvent::Failed(Trouble::refusal(said));
+    let order = check(CertOrder::on_demand(0), vec![(refusal("no"), "idle, in 3600: no")]);
+    assert!(!order.is_hopeless(3601));
+    let order = check(order, vec![(refusal("no"), "idle, in 10800: no")]);
+    assert!(order.is_hopeless(14_401));
+    let issued = Some(IssuedFacts { until: 20_000, ..facts(None) });
+    let order = CertOrder { issued, ..order };
+    assert!(!order.is_hopeless(14_401), "its certificate still counts");
+    assert!(order.is_hopeless(20_000));
+    assert!(!CertOrder { on_demand: None, ..order }.is_hopeless(20_000), "a service wants it");
 }

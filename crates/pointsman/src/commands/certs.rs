@@ -26,7 +26,7 @@ const DAY: i64 = 86_400;
 struct CertRow {
     /// The name that it is for, and all names of a certificate below `certs/`.
     names: Vec<String>,
-    /// The key that holds it, or `acme`.
+    /// The key that holds it, `acme`, or `on-demand` if only handshakes wanted it.
     source: String,
     /// When it expires, in seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,7 +137,7 @@ fn issued_row(name: &str, order: &CertOrder) -> CertRow {
     let renew = order.issued.as_ref().filter(|_| order.failure.is_none()).map_or(order.due, |issued| issued.renew);
     CertRow {
         names: vec![name.to_owned()],
-        source: "acme".to_owned(),
+        source: if order.on_demand.is_some() { "on-demand" } else { "acme" }.to_owned(),
         expires: order.issued.as_ref().map(|issued| issued.until),
         issuer: order.issued.as_ref().map(|issued| issued.issuer.clone()).unwrap_or_default(),
         next: next.to_owned(),

@@ -1,6 +1,8 @@
 //! Certificates by ACME: Pebble, which checks names for real and refuses half of the nonces, several balancers of an id,
 //! and every kind of store.
 
+mod handshakes;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ struct World {
     pebble: Pebble,
     store: Store,
     balancers: Vec<(Pointsman, SocketAddr)>,
+    /// Where they listen for HTTP.
+    http_port: u16,
     /// More flags of balancers.
     flags: Vec<String>,
     _backend: Backend,
@@ -27,8 +31,15 @@ impl World {
         let server = NameServer::with(&[]);
         let backend = Backend::naming("one");
         let pebble = pebble(&server);
-        let mut world =
-            Self { names: server, pebble, store, balancers: Vec::new(), flags: Vec::new(), _backend: backend };
+        let mut world = Self {
+            names: server,
+            http_port: pebble.http_port(),
+            pebble,
+            store,
+            balancers: Vec::new(),
+            flags: Vec::new(),
+            _backend: backend,
+        };
         for (number, name) in (0..).zip(names) {
             world.lead(name, 1 + number % balancers.max(1));
         }
@@ -55,8 +66,8 @@ impl World {
     }
 
     fn start(&mut self, number: u8) {
-        let https = crate::harness::free_address();
-        let http = format!("127.0.0.{number}:{}", self.pebble.http_port());
+        let https = SocketAddr::from(([127, 0, 0, number], self.pebble.tls_port()));
+        let http = format!("127.0.0.{number}:{}", self.http_port);
         let flags: Vec<&str> = self.store.flags.iter().chain(&self.flags).map(String::as_str).collect();
         let launch = Launch::bare().args(&flags).args(&["--name", &format!("lb{number}"), "--workers", "1"]);
         let launch = launch.args(&["--engine", engine().name(), "--admin", "127.0.0.1:0", "--http", &http]);
