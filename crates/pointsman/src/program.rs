@@ -31,6 +31,7 @@ use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use crate::sys;
+use crate::takeover;
 
 /// How long to wait at the end for work that cannot be interrupted, such as name resolution.
 const LAST_WAIT: Duration = Duration::from_millis(100);
@@ -62,6 +63,10 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         Command::Version => return teach::version(&mut Heedless(io::stdout())),
         Command::Completions { shell } => return teach::completions(shell, &mut Heedless(io::stdout())),
         Command::Man { folder } => return teach::manual(folder),
+        Command::Launch { programs, arguments } => {
+            takeover::launch(programs, arguments, &mut Heedless(io::stdout()))?;
+            return Ok(Outcome::Yes);
+        }
         _ => {}
     }
     let (environment, host) = (environment(), host(&command));

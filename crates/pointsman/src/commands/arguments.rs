@@ -33,7 +33,7 @@ fn groups(command: &str) -> &'static [Group] {
         "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],
         "logs" | "guard" | "history" | "diff" | "rollback" => &[Group::Store, Group::Serve, Group::General],
         "agent" => &[Group::Store, Group::Agent, Group::General],
-        "version" | "completions" | "man" => &[],
+        "version" | "completions" | "man" | "launch" => &[],
         _ => &[Group::Store, Group::General],
     }
 }

@@ -1,5 +1,6 @@
 //! The commands of the command line, by derive, and what help says of them. Runs nothing.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -527,6 +528,17 @@ Examples:
     Man {
         /// The folder
         folder: PathBuf,
+    },
+
+    /// Start a program that is nobody's child, and print its process
+    #[command(hide = true)]
+    Launch {
+        /// The file; the first that is there counts
+        #[arg(long = "program")]
+        programs: Vec<PathBuf>,
+        /// What it is called with
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
     },
 
     /// Print the version

@@ -26,7 +26,7 @@ use super::messages::{
     Claimant, FORMAT, GiverWord, HaproxyBefore, Offered, SocketNote, TakeoverAsk, TakerWord, encoded,
 };
 use super::spot::{ANSWER, SHORT, Spot, is_of_us, of_process, pid_of};
-use super::successor::{self, Successor};
+use super::successor::Successor;
 use crate::admin::Figures;
 use crate::control::{Status, plural};
 use crate::notify;
@@ -358,24 +358,23 @@ impl Giver {
             return Err("this program is ending".to_owned());
         }
         *self.failure.borrow_mut() = None;
-        let mut child = self.successor.start()?;
-        let pid = child.id().unwrap_or_default();
+        let launched = self.successor.start().await?;
+        let pid = launched.pid;
         info!("started process {pid}, which takes over");
         let mut handed = self.inputs.handed.subscribe();
         let ended = tokio::select! {
             biased;
             Ok(heir) = handed.wait_for(Option::is_some) => return Ok(heir.and_then(|heir| heir.pid).unwrap_or(pid)),
-            status = child.wait() => Some(status),
-            () = sleep(within) => None,
+            () = launched.ended() => true,
+            () = sleep(within) => false,
         };
-        let Some(status) = ended else {
-            successor::end(child).await;
+        if !ended {
+            launched.end().await;
             return Err(format!("the new program (process {pid}) did not serve within {within:?}, and was ended"));
-        };
-        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        }
         Err(match self.failure.take() {
             Some(why) => format!("the new program (process {pid}) does not serve: {why}"),
-            None => format!("the new program (process {pid}) ended ({how}); its last lines in the log say why"),
+            None => format!("the new program (process {pid}) ended; its last lines in the log say why"),
         })
     }
 }

@@ -43,3 +43,4 @@ pub use giver::GiverInputs;
 pub use messages::HaproxyBefore;
 pub use spot::ask_for_upgrade;
 pub use succession::Succession;
+pub use successor::launch;

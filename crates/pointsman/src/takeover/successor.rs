@@ -2,19 +2,24 @@
 //! serves until the new one does.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, kill_process};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use rustix::process::{Pid, Signal, getpid, kill_process, test_kill_process};
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
 
 /// How long a successor that is ended may take, before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often to look whether it has ended.
+const LOOK: Duration = Duration::from_millis(20);
 /// The flag that makes a program take over.
 const FLAG: &str = "--takeover";
+/// The file that this process runs, even if another one is at its path now.
+const THIS: &str = "/proc/self/exe";
 /// Variables for the process that they were passed to.
 const OWN: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
@@ -45,41 +50,80 @@ impl Successor {
     }
 
     /// Starts it. The error says what to do.
-    pub(super) fn start(&self) -> Result<Child, String> {
+    pub(super) async fn start(&self) -> Result<Launched, String> {
         if self.in_container {
             return Err("this balancer is the main process of a container, which ends with it. Start a container of the new image \
                         beside it, with the same volume at --state, the host's network, and `run --takeover`"
                 .to_owned());
         }
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let told = self.launch().await.map_err(|error| format!("cannot start a program: {error}"))?;
+        let told = told.trim();
+        told.parse().map(|pid| Launched { pid }).map_err(|_| told.to_owned())
+    }
+
+    /// Has this program, as it runs now, start the other one and end: what it prints.
+    async fn launch(&self) -> io::Result<String> {
+        let mut command = Command::new(THIS);
+        command.arg("launch");
         for program in &self.programs {
-            let mut command = Command::new(program);
-            command.args(&self.arguments).stdin(Stdio::null());
-            for name in OWN {
-                command.env_remove(name);
-            }
-            match command.spawn() {
-                Ok(child) => return Ok(child),
-                Err(error) => last = error,
-            }
-            // What is there and cannot be run is not replaced by what was there before.
-            if last.kind() != io::ErrorKind::NotFound {
-                break;
-            }
+            command.arg("--program").arg(program);
         }
-        let program = self.programs.first().map(|program| program.display().to_string()).unwrap_or_default();
-        Err(format!("cannot start {program}: {last}"))
+        command.arg("--").args(&self.arguments);
+        for name in OWN {
+            command.env_remove(name);
+        }
+        // Its standard output is for us: that of the program it starts comes to it by another way.
+        command.stdin(io::stdout().as_fd().try_clone_to_owned()?).stdout(Stdio::piped());
+        let told = command.spawn()?.wait_with_output().await?;
+        Ok(String::from_utf8_lossy(&told.stdout).into_owned())
     }
 }
 
-/// Ends a successor that does not serve.
-pub(super) async fn end(mut child: Child) {
-    let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-    if let Some(pid) = pid {
-        // It may have ended by itself.
-        let _ = kill_process(pid, Signal::TERM);
+/// Starts the first of these programs that is there, and prints its process, or what is wrong. The program is nobody's child
+/// once this one has ended: a service manager adopts it, notices its end, and lets it drain. systemd kills a main process at
+/// once that is the child of another (`unit_kill_context`).
+pub fn launch(programs: &[PathBuf], arguments: &[OsString], out: &mut dyn Write) -> io::Result<()> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for program in programs {
+        let stdout = io::stdin().as_fd().try_clone_to_owned()?;
+        match std::process::Command::new(program).args(arguments).stdin(Stdio::null()).stdout(stdout).spawn() {
+            Ok(child) => return writeln!(out, "{}", child.id()),
+            Err(error) => last = error,
+        }
+        // What is there and cannot be run is not replaced by what was there before.
+        if last.kind() != io::ErrorKind::NotFound {
+            break;
+        }
     }
-    if timeout(GRACE, child.wait()).await.is_err() {
-        let _ = child.kill().await;
+    let program = programs.first().map(|program| program.display().to_string()).unwrap_or_default();
+    writeln!(out, "cannot start {program}: {last}")
+}
+
+/// A program that was started.
+pub(super) struct Launched {
+    /// Its process.
+    pub(super) pid: u32,
+}
+
+impl Launched {
+    fn process(&self) -> Option<Pid> {
+        Pid::from_raw(self.pid.try_into().ok()?)
+    }
+
+    /// Waits until it has ended, and whoever adopted it has noticed.
+    pub(super) async fn ended(&self) {
+        while self.process().is_some_and(|pid| test_kill_process(pid).is_ok()) {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Ends it, as it does not serve.
+    pub(super) async fn end(self) {
+        // It may have ended by itself.
+        let send = |signal| self.process().map(|pid| kill_process(pid, signal));
+        send(Signal::TERM);
+        if timeout(GRACE, self.ended()).await.is_err() {
+            send(Signal::KILL);
+        }
     }
 }

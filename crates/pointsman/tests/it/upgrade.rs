@@ -119,6 +119,10 @@ fn upgrades_lose_no_connection() {
         wait("work at the new program", || load.done() > done + 200 || load.has_failed());
         wait("its socket", || fs::metadata(site.home().join("state/takeover.sock")).is_ok());
         assert!(is_running(pid), "{number}");
+        // A service manager must be its parent: it kills others' children without a warning.
+        let parent = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let parent = parent.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).expect("a number");
+        assert!(!fs::read_to_string(format!("/proc/{parent}/comm")).expect("a name").contains("pointsman"), "{parent}");
         // New TCP connections, too.
         let mut fresh = Connection::open(tcp);
         fresh.send("hello").expect("open");
@@ -227,14 +231,14 @@ fn a_new_program_that_does_not_serve_leaves_the_old_one_serving() {
     let taken_address = taken.local_addr().expect("bound").to_string();
     let real = env!("CARGO_BIN_EXE_pointsman");
     for (text, within, expected) in [
-        ("exit 3", "20s", vec!["ended (exit status: 3); its last lines in the log say why"]),
+        ("exit 3", "20s", vec!["ended; its last lines in the log say why"]),
         ("exec sleep 1000", "1s", vec!["did not serve within 1s, and was ended"]),
         (
             &format!("exec {real} \"$@\" --http {taken_address}"),
             "20s",
             vec!["does not serve", "another process listens there"],
         ),
-        (&format!("exec {real} \"$@\" --prefix /other"), "20s", vec!["ended (exit status: 2)"]),
+        (&format!("exec {real} \"$@\" --prefix /other"), "20s", vec!["ended; its last lines"]),
     ] {
         script(&site, &link, text);
         let told = upgrade(&site, &["--wait", within]);

@@ -90,7 +90,8 @@ fn installed_reloaded_upgraded_and_purged() {
     assert_eq!(machine.sh("cat /proc/[0-9]*/comm").matches("pointsman").count(), 0);
     machine.sh("dpkg -P pointsman");
     assert_eq!(machine.sh("ls -d /var/lib/pointsman 2>/dev/null || echo gone"), "gone");
-    assert_eq!(machine.sh("systemctl is-system-running || systemctl --failed"), "running");
+    let state = "systemctl is-system-running || { systemctl --failed; journalctl -u pointsman -n 60 --no-pager; }";
+    assert_eq!(machine.sh(state), "running");
 }
 
 fn sandboxed(machine: &Machine<'_>) {
