@@ -11,6 +11,9 @@ pub const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
+/// Where authorities look for the answer: HTTP's own port (RFC 8555 §8.3).
+const HTTP_PORT: u16 = 80;
+
 /// Answers to challenges of the kind http-01: the body by token.
 pub type Answers = BTreeMap<Box<str>, Box<str>>;
 
@@ -27,6 +30,8 @@ pub struct AcmeTerms {
     pub auto: bool,
     /// How the authority is shown that a name is ours.
     pub challenge: ChallengeKind,
+    /// The port at which a name must lead to the balancers before the authority is asked; `None`: that is not checked.
+    pub check: Option<u16>,
     /// The kind of the certificates' keys.
     pub key: CertKeyKind,
     /// The authority's profile: `shortlived`.
@@ -43,6 +48,7 @@ impl Default for AcmeTerms {
             agree: false,
             auto: false,
             challenge: ChallengeKind::default(),
+            check: Some(HTTP_PORT),
             key: CertKeyKind::default(),
             profile: None,
             eab: None,
@@ -106,6 +112,16 @@ pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
     }
 }
 
+/// `config/acme/check`.
+pub(crate) fn check(text: &str) -> Parsed<Option<u16>> {
+    match (text, text.parse::<u16>()) {
+        ("true", _) => Ok(Some(HTTP_PORT)),
+        ("false", _) => Ok(None),
+        (_, Ok(port)) if port > 0 => Ok(Some(port)),
+        _ => Err("expected true, false or the port where the authority looks".into()),
+    }
+}
+
 /// `config/acme/key`.
 pub(crate) fn key(text: &str) -> Parsed<CertKeyKind> {
     match text {
@@ -155,6 +171,10 @@ mod tests {
 
     #[test]
     fn values() {
+        check(super::check("true"), "Some(80)");
+        check(super::check("false"), "None");
+        check(super::check("5002"), "Some(5002)");
+        check(super::check("0"), "expected true, false or the port");
         check(directory("letsencrypt"), "\"https://acme-v02.api.letsencrypt.org/directory\"");
         check(directory("https://ca.test/dir"), "\"https://ca.test/dir\"");
         check(directory("http://ca.test/dir"), "expected letsencrypt, letsencrypt-staging or an https");

@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use super::client::{AuthorityClient, ComeAgain};
-use super::order::{Challenge, IssuedFacts, Sight, Trouble};
+use super::order::{Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
 
 /// How long one step may take.
 const WITHIN: Duration = Duration::from_secs(45);
@@ -255,14 +255,15 @@ fn trouble(error: &Error, wait: Option<i64>) -> Trouble {
             said = format!("{said}: {cause}");
             source = cause.source();
         }
-        return Trouble { said: format!("cannot talk to the authority: {said}"), is_refusal: false, wait };
+        return Trouble { wait, ..Trouble::passing(format!("cannot talk to the authority: {said}")) };
     };
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let kind = kind.strip_prefix(ERRORS).unwrap_or(kind);
     let wait = if kind == "rateLimited" { Some(wait.unwrap_or(LIMITED)) } else { wait };
     // An account that is gone is made anew.
-    let is_refusal = !matches!(kind, "badNonce" | "serverInternal" | "accountDoesNotExist");
-    Trouble { said: words(kind, problem), is_refusal, wait }
+    let is_passing = matches!(kind, "badNonce" | "serverInternal" | "accountDoesNotExist");
+    let means = if is_passing { TroubleKind::Passing } else { TroubleKind::Refusal };
+    Trouble { said: words(kind, problem), kind: means, wait }
 }
 
 /// The authority's own words.

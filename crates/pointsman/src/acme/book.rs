@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
+use serde::{Deserialize, Serialize};
 use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
 
 use super::order::{CertOrder, Challenge};
@@ -14,6 +15,8 @@ use crate::control::expiry::utc;
 /// The folder of orders, and of certificates, within the prefix's own.
 const ORDERS: &str = "orders";
 const CERTS: &str = "certs";
+/// The key of the answer that shows whether a name leads here.
+const PROBE: &str = "probe";
 /// Failing names that are listed as problems.
 const MOST_PROBLEMS: usize = 100;
 
@@ -32,11 +35,26 @@ pub(crate) fn cert_key(folder: &str, name: &str) -> String {
     format!("{folder}/{CERTS}/{name}")
 }
 
+/// The full key of the [`Probe`].
+pub(crate) fn probe_key(folder: &str) -> String {
+    format!("{folder}/{PROBE}")
+}
+
+/// An answer that all balancers give to whoever asks, so that the leader sees whether a name leads to one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probe {
+    /// The term of the leader that made it.
+    pub(crate) term: u64,
+    pub(crate) token: String,
+    pub(crate) answer: String,
+}
+
 /// All orders and certificates, by the names that they are for.
 #[derive(Clone, Default)]
 pub(crate) struct CertBook {
     pub(crate) orders: BTreeMap<Box<str>, CertOrder>,
     pub(crate) certs: BTreeMap<Box<str>, Arc<[u8]>>,
+    pub(crate) probe: Option<Probe>,
 }
 
 impl CertBook {
@@ -70,6 +88,7 @@ impl CertBook {
 
     fn put(&mut self, key: &str, value: &[u8]) {
         match key.split_once('/') {
+            None if key == PROBE => self.probe = serde_json::from_slice(value).ok(),
             Some((ORDERS, name)) => {
                 // One that cannot be read, perhaps of a later version, counts as none.
                 if let Ok(order) = serde_json::from_slice(value) {
@@ -107,7 +126,8 @@ impl CertBook {
         });
         let ours = self.orders.values().filter_map(CertOrder::challenge).filter(|challenge| !challenge.dns);
         let ours = ours.map(|Challenge { token, answer, .. }| (token.as_str().into(), answer.as_str().into()));
-        let answers: Answers = more.clone().into_iter().chain(ours).collect();
+        let probe = self.probe.iter().map(|probe| (probe.token.as_str().into(), probe.answer.as_str().into()));
+        let answers: Answers = more.clone().into_iter().chain(ours).chain(probe).collect();
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
     }
 

@@ -13,17 +13,19 @@ use pointsman_engine::Phase;
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
 use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Amended, Store, StoreError};
-use pointsman_table::AcmeTerms;
-use tokio::sync::{Mutex, watch};
+use pointsman_table::{AcmeTerms, ChallengeKind};
+use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::authority::{Authority, again, is_account_gone, now};
-use super::book::{CertBook, cert_key, order_key};
+use super::book::{CertBook, Probe, cert_key, order_key, probe_key};
+use super::check::leads_here;
 use super::hook::{self, Turn};
 use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
 use crate::control::Status;
 use crate::fleet::{self, Stage};
+use crate::names::Lookup;
 
 /// How long another balancer waits before it takes over from a leader that died.
 const TTL: Duration = Duration::from_secs(10);
@@ -55,6 +57,8 @@ pub(super) struct Leader<'a> {
     pub(super) ca: Option<PathBuf>,
     /// The program that changes DNS.
     pub(super) hook: Option<PathBuf>,
+    /// How names are looked up.
+    pub(super) lookup: RefCell<Lookup>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) book: &'a watch::Sender<CertBook>,
 }
@@ -136,6 +140,8 @@ struct Work<'a> {
     /// The names that certificates are wanted for.
     wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
     authority: Mutex<Option<Rc<Authority>>>,
+    /// What balancers answer to show that a name leads to them, in this term.
+    probe: OnceCell<Probe>,
     /// No new orders before, in seconds since the epoch: the authority limits us.
     hold: Cell<i64>,
     /// Since when this balancer leads no more.
@@ -150,6 +156,7 @@ impl<'a> Work<'a> {
             busy: RefCell::default(),
             wanted: RefCell::default(),
             authority: Mutex::new(None),
+            probe: OnceCell::new(),
             hold: Cell::new(0),
             over: Cell::new(None),
         }
@@ -184,29 +191,33 @@ impl<'a> Work<'a> {
         let _ = timeout(LAST_WORDS, async { while jobs.next().await.is_some() {} }).await;
     }
 
-    /// Begins what is due, the longest due first. Returns how long nothing else is.
+    /// Begins what is due: what did not fail yet first, then the longest due. Returns how long nothing else is.
     fn begin_due(&self, mut begin: impl FnMut(Box<str>, CertOrder), running: usize) -> Duration {
+        let room = MOST_JOBS.saturating_sub(running);
+        if room == 0 {
+            // The end of a job wakes us. Ten thousand names are not looked at until then.
+            return LONGEST;
+        }
         let (now, wanted) = (now(), Rc::clone(&self.wanted.borrow()));
         let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
-        let mut due: Vec<(i64, &Box<str>)> = wanted
-            .iter()
-            .filter(|name| !busy.contains(*name))
-            .map(|name| {
-                let order = book.orders.get(name);
-                let at = order.map_or(now, |order| order.due);
-                let is_held = order.is_none_or(|order| order.stage == OrderStage::Idle);
-                (if is_held { at.max(self.hold.get()) } else { at }, name)
-            })
-            .collect();
-        due.sort();
-        let room = MOST_JOBS.saturating_sub(running);
-        let ready = due.partition_point(|(at, _)| *at <= now);
-        for (_, name) in due.iter().take(ready.min(room)) {
-            busy.insert((*name).clone());
-            begin((*name).clone(), book.orders.get(*name).cloned().unwrap_or_else(|| CertOrder::wished(now)));
+        let mut next = LONGEST;
+        let mut ready: Vec<(bool, i64, &Box<str>)> = Vec::new();
+        for name in wanted.iter().filter(|name| !busy.contains(*name)) {
+            let order = book.orders.get(name);
+            let at = order.map_or(now, |order| order.due);
+            let is_held = order.is_none_or(|order| order.stage == OrderStage::Idle);
+            let at = if is_held { at.max(self.hold.get()) } else { at };
+            match at <= now {
+                true => ready.push((order.is_some_and(|order| order.failure.is_some()), at, name)),
+                false => next = next.min(Duration::from_secs(at.abs_diff(now))),
+            }
         }
-        let next = due.get(ready).map_or(LONGEST, |(at, _)| Duration::from_secs(at.abs_diff(now)));
-        next.min(LONGEST)
+        ready.sort_unstable();
+        for (_, _, name) in ready.into_iter().take(room) {
+            busy.insert(name.clone());
+            begin(name.clone(), book.orders.get(name).cloned().unwrap_or_else(|| CertOrder::wished(now)));
+        }
+        next
     }
 
     /// Takes the steps of one name until it has to wait. Returns the name.
@@ -255,6 +266,9 @@ impl<'a> Work<'a> {
     }
 
     async fn attempt(&self, name: &str, action: OrderAction) -> Result<OrderEvent, Trouble> {
+        if matches!(action, OrderAction::Open { .. }) {
+            self.check(name).await?;
+        }
         let authority = self.authority().await?;
         Ok(match action {
             OrderAction::Open { replaces } => {
@@ -272,7 +286,11 @@ impl<'a> Work<'a> {
             OrderAction::Tell { url, challenge } => {
                 match challenge.dns {
                     true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
-                    false => self.everywhere(name, &challenge.token).await,
+                    false => {
+                        if let Some(late) = self.everywhere(&challenge.token).await {
+                            warn!("certificate for {name}: the authority is told although not every balancer answers it: {late}");
+                        }
+                    }
                 }
                 again(|| authority.tell(&url)).await?;
                 OrderEvent::Told
@@ -296,12 +314,47 @@ impl<'a> Work<'a> {
         issued.is_some_and(|issued| authority.is_at(&issued.directory))
     }
 
+    fn terms(&self) -> Result<AcmeTerms, Trouble> {
+        match &self.leader.status.borrow().table {
+            Some(table) => Ok(table.config().acme.clone()),
+            None => Err(Trouble::passing("the store was not read yet")),
+        }
+    }
+
+    /// Whether a name leads to the balancers, if the keys want that checked.
+    async fn check(&self, name: &str) -> Result<(), Trouble> {
+        let terms = self.terms()?;
+        let Some(port) = terms.check.filter(|_| terms.challenge == ChallengeKind::Http) else { return Ok(()) };
+        let probe = self.probe.get_or_try_init(|| self.make_probe()).await?;
+        let lookup = {
+            let mut lookup = self.leader.lookup.borrow_mut();
+            lookup.refresh();
+            lookup.clone()
+        };
+        leads_here(&lookup, (name, port), probe).await
+    }
+
+    /// An answer of this term that balancers give, written for them.
+    async fn make_probe(&self) -> Result<Probe, Trouble> {
+        let token = format!("pointsman-{:032x}", fastrand::u128(..));
+        let probe = Probe { term: self.term, answer: format!("{token}.{:032x}", fastrand::u128(..)), token };
+        let text = serde_json::to_vec(&probe).map_err(|error| Trouble::passing(error.to_string()))?;
+        let is_later = |old: &[u8]| serde_json::from_slice::<Probe>(old).is_ok_and(|old| old.term > self.term);
+        let written = self.put(&probe_key(self.leader.folder), &text, is_later).await;
+        match written.map_err(|error| Trouble::passing(format!("the store cannot be written: {error}")))? {
+            false => Err(Trouble::passing("another balancer asks for certificates now")),
+            true => {
+                self.leader.book.send_modify(|book| book.probe = Some(probe.clone()));
+                // A balancer that is late may be the one that the name leads to: then it is checked again.
+                self.everywhere(&probe.token).await;
+                Ok(probe)
+            }
+        }
+    }
+
     /// The authority on the terms of the keys, with our account.
     async fn authority(&self) -> Result<Rc<Authority>, Trouble> {
-        let terms: AcmeTerms = match &self.leader.status.borrow().table {
-            Some(table) => table.config().acme.clone(),
-            None => return Err(Trouble::passing("the store was not read yet")),
-        };
+        let terms = self.terms()?;
         let mut known = self.authority.lock().await;
         match &*known {
             Some(authority) if authority.is_of(&terms) => Ok(Rc::clone(authority)),
@@ -315,8 +368,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Waits until every balancer of the prefix answers this challenge, for some time.
-    async fn everywhere(&self, name: &str, token: &str) {
+    /// Waits until every balancer of the prefix answers this, for some time. Returns those that do not.
+    async fn everywhere(&self, token: &str) -> Option<String> {
         let start = Instant::now();
         loop {
             let late = match fleet::members(self.leader.store, self.leader.prefix).await {
@@ -327,15 +380,14 @@ impl<'a> Work<'a> {
                         .map(|member| member.name.clone())
                         .collect();
                     if late.is_empty() && !members.is_empty() {
-                        return;
+                        return None;
                     }
                     late.join(", ")
                 }
                 Err(error) => error.to_string(),
             };
             if start.elapsed() >= EVERYWHERE {
-                warn!("certificate for {name}: the authority is told although not every balancer answers it: {late}");
-                return;
+                return Some(late);
             }
             sleep(ASK_FLEET).await;
         }

@@ -8,11 +8,13 @@
 
 mod authority;
 mod book;
+mod check;
 mod client;
 mod hook;
 mod leader;
 mod order;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::control::{Around, IssuedCerts, Status};
+use crate::names::Lookup;
 use crate::settings::AcmeSettings;
 use crate::tenure::Tenure;
 pub(crate) use book::{CertBook, cert_key, folder, order_key};
@@ -39,7 +42,7 @@ const UPDATES: usize = 64;
 /// Keeps this balancer's certificates by ACME, and asks for them while it leads. Never ends.
 pub(crate) async fn keep(
     (store, settings): (&Store, &StoreSettings),
-    (AcmeSettings { ca, hook, answers }, name): (AcmeSettings, String),
+    (AcmeSettings { ca, hook, answers }, name, lookup): (AcmeSettings, String, Lookup),
     (status, mut tenure): (watch::Receiver<Status>, Tenure),
     (issued, around): (watch::Sender<Option<IssuedCerts>>, watch::Sender<Around>),
 ) {
@@ -52,7 +55,8 @@ pub(crate) async fn keep(
         let mut wanting = status.clone();
         if wanting.wait_for(wants).await.is_ok() {
             let (prefix, folder, name, book) = (&*settings.prefix, &*folder, &*name, &book);
-            let leader = Leader { store, prefix, folder, name, ca, hook, status: status.clone(), book };
+            let lookup = RefCell::new(lookup);
+            let leader = Leader { store, prefix, folder, name, ca, hook, lookup, status: status.clone(), book };
             Box::pin(leader.run()).await;
         }
     };

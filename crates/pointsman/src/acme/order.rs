@@ -19,6 +19,8 @@ const SIGNS: i64 = 900;
 const AFTER_REFUSAL: [i64; 7] = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600];
 /// The same if the authority cannot be reached or does not say why.
 const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
+/// The same if the name leads elsewhere: nobody is bothered by looking again.
+const AFTER_MISS: [i64; 9] = [5, 15, 30, 60, 120, 300, 600, 1800, 3600];
 /// Outages in a row after which an order is given up for a new one.
 const GIVEN_UP: u32 = 12;
 
@@ -39,6 +41,9 @@ pub(crate) struct CertOrder {
     pub(crate) refusals: u32,
     #[serde(default)]
     pub(crate) outages: u32,
+    /// How often in a row the name led elsewhere, so that nothing was asked.
+    #[serde(default)]
+    pub(crate) misses: u32,
     /// The last failure, until a step succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<OrderFailure>,
@@ -168,21 +173,36 @@ pub(crate) enum Sight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
     pub(crate) said: String,
-    /// The authority refuses: the order is over. Else the step may succeed later.
-    pub(crate) is_refusal: bool,
+    pub(crate) kind: TroubleKind,
     /// How long the authority wants us to wait, seconds.
     pub(crate) wait: Option<i64>,
+}
+
+/// What a failure means for the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TroubleKind {
+    /// The step may succeed later.
+    Passing,
+    /// The authority refuses: the order is over.
+    Refusal,
+    /// The name leads elsewhere: nothing was asked.
+    Elsewhere,
 }
 
 impl Trouble {
     /// A step that may succeed later.
     pub(crate) fn passing(said: impl Into<String>) -> Self {
-        Self { said: said.into(), is_refusal: false, wait: None }
+        Self { said: said.into(), kind: TroubleKind::Passing, wait: None }
     }
 
     /// An order that is over.
     pub(crate) fn refusal(said: impl Into<String>) -> Self {
-        Self { said: said.into(), is_refusal: true, wait: None }
+        Self { said: said.into(), kind: TroubleKind::Refusal, wait: None }
+    }
+
+    /// A name that leads elsewhere.
+    pub(crate) fn elsewhere(said: impl Into<String>) -> Self {
+        Self { said: said.into(), kind: TroubleKind::Elsewhere, wait: None }
     }
 }
 
@@ -195,7 +215,7 @@ impl CertOrder {
     /// The same, to be renewed now: an operator wants it.
     pub(crate) fn renewed(mut self, now: i64) -> Self {
         self.version += 1;
-        (self.due, self.refusals) = (now, 0);
+        (self.due, self.refusals, self.misses) = (now, 0, 0);
         if let Some(issued) = &mut self.issued {
             issued.renew = now;
         }
@@ -261,6 +281,7 @@ impl CertOrder {
         match event {
             OrderEvent::Failed(trouble) => return Err(trouble),
             OrderEvent::Opened { url } => {
+                self.misses = 0;
                 self.stage = OrderStage::Opened { url: url.clone() };
                 return Ok(Some(OrderAction::Look { url, keyed: false }));
             }
@@ -324,17 +345,24 @@ impl CertOrder {
     }
 
     fn fail(&mut self, trouble: Trouble, now: i64, chance: f64) {
-        let Trouble { said, is_refusal, wait } = trouble;
-        let ladder = if is_refusal {
-            self.refusals = self.refusals.saturating_add(1);
-            self.stage = OrderStage::Idle;
-            rung(&AFTER_REFUSAL, self.refusals)
-        } else {
-            self.outages = self.outages.saturating_add(1);
-            if self.outages >= GIVEN_UP {
+        let Trouble { said, kind, wait } = trouble;
+        let ladder = match kind {
+            TroubleKind::Refusal => {
+                self.refusals = self.refusals.saturating_add(1);
                 self.stage = OrderStage::Idle;
+                rung(&AFTER_REFUSAL, self.refusals)
             }
-            rung(&AFTER_OUTAGE, self.outages)
+            TroubleKind::Passing => {
+                self.outages = self.outages.saturating_add(1);
+                if self.outages >= GIVEN_UP {
+                    self.stage = OrderStage::Idle;
+                }
+                rung(&AFTER_OUTAGE, self.outages)
+            }
+            TroubleKind::Elsewhere => {
+                self.misses = self.misses.saturating_add(1);
+                rung(&AFTER_MISS, self.misses)
+            }
         };
         // Ten thousand names that fail together do not come back together.
         let spread = (ladder as f64 * 0.2 * chance) as i64;

@@ -128,6 +128,18 @@ fn refusals_are_backed_off_and_outages_less() {
     );
     let order = (0..20).fold(order, |order, _| order.step(refusal("no"), 0, 1.0).0);
     assert_eq!(order.due, 12 * 3600 + 8640);
+    let elsewhere = |said: &str| OrderEvent::Failed(Trouble::elsewhere(said));
+    let order = check(
+        CertOrder::wished(0),
+        vec![
+            (elsewhere("not here"), "idle, in 5: not here"),
+            (elsewhere("not here"), "idle, in 15: not here"),
+            (opened(), "opened, look: not here"),
+            (refusal("no"), "idle, in 60: no"),
+            (elsewhere("not here"), "idle, in 5: not here"),
+        ],
+    );
+    assert_eq!(order.renewed(9).misses, 0, "an operator mended it");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Certificates by ACME: Pebble, which checks names for real and refuses half of the nonces, several balancers of an id,
 //! and every kind of store.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ impl World {
             world.lead(name, 1 + number % balancers.max(1));
         }
         world.set("config/acme/directory", &world.pebble.directory());
+        world.set("config/acme/check", &world.pebble.http_port().to_string());
         world.set("config/acme/agree", "true");
         world.set("config/acme/contact", "admin@shop.test");
         world.set("services/shop/domain", &names.join(","));
@@ -60,7 +62,8 @@ impl World {
         let flags: Vec<&str> = self.store.flags.iter().chain(&self.flags).map(String::as_str).collect();
         let launch = Launch::bare().args(&flags).args(&["--name", &format!("lb{number}"), "--workers", "1"]);
         let launch = launch.args(&["--engine", engine().name(), "--admin", "127.0.0.1:0", "--http", &http]);
-        let launch = launch.args(&["--https", &https.to_string(), "--log", "info"]).arg("--acme-ca");
+        let launch = launch.args(&["--resolver", &self.names.flag(), "--https", &https.to_string(), "--log", "info"]);
+        let launch = launch.arg("--acme-ca");
         let running = launch.arg(self.pebble.ca()).start();
         running.wait_ready();
         self.balancers.push((running, https));
@@ -205,6 +208,7 @@ fn an_authority_that_is_down_or_lost_its_memory() {
 #[test]
 fn a_name_that_leads_elsewhere_is_told_in_the_words_of_the_authority() {
     let world = World::new(Store::folder(), 1, &NAMES, Pebble::start);
+    world.set("config/acme/check", "false");
     world.lead(NAMES[2], 9);
     world.set("services/shop/acme", "true");
     world.wait_served(&NAMES[..2]);
@@ -216,6 +220,48 @@ fn a_name_that_leads_elsewhere_is_told_in_the_words_of_the_authority() {
     let listed = world.store.run("certs");
     assert_eq!(listed.code, Some(1));
     assert!(listed.stdout.contains("api.shop.test: the authority says "), "{}", listed.stdout);
+}
+
+#[test]
+fn the_authority_is_not_asked_for_names_that_lead_elsewhere() {
+    let names = ["shop.test", "none.test", "nowhere.test", "other.test", "both.test"];
+    let world = World::new(Store::etcd(Api::V3), 2, &names, Pebble::start);
+    let stranger = std::net::TcpListener::bind(("127.0.0.8", world.pebble.http_port())).expect("a port of ours");
+    std::thread::spawn(move || {
+        for mut stream in stranger.incoming().flatten() {
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    world.names.forget("none.test");
+    world.lead("nowhere.test", 9);
+    world.lead("other.test", 8);
+    let both = vec![[127, 0, 0, 2].into(), [127, 0, 0, 8].into()];
+    world.names.set("both.test", crate::harness::Zone::At(both, 1));
+    world.set("services/shop/acme", "true");
+    world.wait_served(&names[..1]);
+    let right = "make it lead to the balancers, or set config/acme/check to false";
+    for (name, seen) in [
+        ("none.test", "none.test cannot be looked up: there is no such name"),
+        ("nowhere.test", "nowhere.test leads to 127.0.0.9 (Connection refused"),
+        ("other.test", "other.test leads to 127.0.0.8, which answers http://other.test/.well-known/acme-challenge/"),
+        ("both.test", "both.test leads to 127.0.0.8, which answers"),
+    ] {
+        world.balancers[0].0.wait_problem("no_certificate", &[name, "not asked for: ", seen, right]);
+    }
+    holds("nothing is asked for", Duration::from_secs(3), || world.pebble.counts().0 == 1);
+    let listed = world.store.run("certs");
+    assert_eq!(listed.code, Some(1));
+    assert!(listed.stdout.contains("none.test: not asked for: "), "{}", listed.stdout);
+    // It is looked at again by itself, and at once if somebody says so.
+    world.lead("nowhere.test", 2);
+    assert_eq!(world.store.run("certs renew nowhere.test").code, Some(0));
+    world.wait_served(&names[2..3]);
+    world.lead("none.test", 1);
+    world.wait_served(&names[1..2]);
+    assert_eq!(world.pebble.counts(), (3, 3), "one order a name");
+    world.set("config/acme/check", "false");
+    assert_eq!(world.store.run("certs renew other.test").code, Some(0));
+    world.balancers[0].0.wait_problem("no_certificate", &["acme/other.test", "the authority says"]);
 }
 
 #[test]
