@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
-use serde::{Deserialize, Serialize};
 use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
+use serde::{Deserialize, Serialize};
 
 use super::order::{CertOrder, Challenge};
-use crate::control::IssuedCerts;
 use crate::control::expiry::utc;
+use crate::control::{AcmeName, IssuedCerts};
 
 /// The folder of orders, and of certificates, within the prefix's own.
 const ORDERS: &str = "orders";
@@ -129,6 +129,24 @@ impl CertBook {
         let probe = self.probe.iter().map(|probe| (probe.token.as_str().into(), probe.answer.as_str().into()));
         let answers: Answers = more.clone().into_iter().chain(ours).chain(probe).collect();
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
+    }
+
+    /// How it stands with each of these names.
+    pub(crate) fn names(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[AcmeName]> {
+        let each = wanted.iter().map(|name| {
+            let order = self.orders.get(name);
+            let issued = order.and_then(|order| order.issued.as_ref());
+            AcmeName {
+                name: name.clone(),
+                certificate: cert_name(name).into(),
+                issued: issued.map(|issued| (issued.issuer.as_str().into(), issued.until)),
+                renew: issued.map(|issued| issued.renew),
+                next: order.map_or("order", CertOrder::next_word),
+                due: order.and_then(CertOrder::next_due),
+                error: order.and_then(|order| Some(order.failure.as_ref()?.said.as_str().into())),
+            }
+        });
+        each.collect()
     }
 
     /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter.

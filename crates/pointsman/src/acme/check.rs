@@ -49,7 +49,9 @@ pub(super) async fn leads_here(lookup: &Lookup, (name, port): (&str, u16), probe
     }
     match is_here {
         true => Ok(()),
-        false => Err(elsewhere(format!("{name} leads to {}, and port {port} does not answer there", failures.join(", ")))),
+        false => {
+            Err(elsewhere(format!("{name} leads to {}, and port {port} does not answer there", failures.join(", "))))
+        }
     }
 }
 

@@ -22,8 +22,8 @@ use super::authority::{Authority, again, is_account_gone, now};
 use super::book::{CertBook, Probe, cert_key, order_key, probe_key};
 use super::check::leads_here;
 use super::hook::{self, Turn};
-use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
-use crate::control::Status;
+use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble, TroubleKind};
+use crate::control::{Around, Status};
 use crate::fleet::{self, Stage};
 use crate::names::Lookup;
 
@@ -61,6 +61,8 @@ pub(super) struct Leader<'a> {
     pub(super) lookup: RefCell<Lookup>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) book: &'a watch::Sender<CertBook>,
+    /// Where outcomes are counted.
+    pub(super) around: &'a watch::Sender<Around>,
 }
 
 impl Leader<'_> {
@@ -228,6 +230,7 @@ impl<'a> Work<'a> {
                 break;
             }
             let event = Box::pin(self.perform(&name, to_do)).await;
+            self.count(&event);
             self.tell(&name, &order, &event);
             let before = order.challenge().cloned();
             (order, action) = order.step(event, now(), fastrand::f64());
@@ -288,7 +291,9 @@ impl<'a> Work<'a> {
                     true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
                     false => {
                         if let Some(late) = self.everywhere(&challenge.token).await {
-                            warn!("certificate for {name}: the authority is told although not every balancer answers it: {late}");
+                            warn!(
+                                "certificate for {name}: the authority is told although not every balancer answers it: {late}"
+                            );
                         }
                     }
                 }
@@ -438,6 +443,22 @@ impl<'a> Work<'a> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Counts how a step ended, if it ended an order or a try.
+    fn count(&self, event: &OrderEvent) {
+        let outcome = match event {
+            OrderEvent::Kept { .. } => 0,
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Refusal, .. }) => 1,
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Passing, .. }) => 2,
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Elsewhere, .. }) => 3,
+            OrderEvent::Opened { .. }
+            | OrderEvent::Consulted { .. }
+            | OrderEvent::Seen(_)
+            | OrderEvent::Told
+            | OrderEvent::Finalized => return,
+        };
+        self.leader.around.send_modify(|around| around.acme.outcomes[outcome] += 1);
     }
 
     /// Logs what an operator looks for.

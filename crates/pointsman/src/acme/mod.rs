@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::control::{Around, IssuedCerts, Status};
+use crate::control::{AcmeReport, Around, IssuedCerts, Status};
 use crate::names::Lookup;
 use crate::settings::AcmeSettings;
 use crate::tenure::Tenure;
@@ -36,6 +36,8 @@ pub(crate) use order::{CertOrder, IssuedFacts, OrderStage};
 
 /// How soon the store is read again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
+/// The least time between two publications: of ten thousand names, many change at once.
+const PACE: Duration = Duration::from_millis(50);
 /// Most updates that may queue.
 const UPDATES: usize = 64;
 
@@ -56,7 +58,8 @@ pub(crate) async fn keep(
         if wanting.wait_for(wants).await.is_ok() {
             let (prefix, folder, name, book) = (&*settings.prefix, &*folder, &*name, &book);
             let lookup = RefCell::new(lookup);
-            let leader = Leader { store, prefix, folder, name, ca, hook, lookup, status: status.clone(), book };
+            let leader =
+                Leader { store, prefix, folder, name, ca, hook, lookup, status: status.clone(), book, around: &around };
             Box::pin(leader.run()).await;
         }
     };
@@ -125,16 +128,24 @@ async fn publish(
         if newest.as_ref().map(Arc::as_ptr) != known.0.as_ref().map(Arc::as_ptr) {
             known = (newest.clone(), newest.map(|table| table.acme_names()).unwrap_or_default());
         }
-        let (now, problems) = {
+        let (now, problems, names) = {
             let book = changes.borrow_and_update();
-            (Some(book.issued(answers)), book.problems(&known.1))
+            (Some(book.issued(answers)), book.problems(&known.1), book.names(&known.1))
         };
         issued.send_if_modified(|last| {
             let is_news = *last != now;
             *last = now;
             is_news
         });
-        around.send_if_modified(|around| std::mem::replace(&mut around.acme, problems.clone()) != problems);
+        around.send_if_modified(|around| {
+            let report = AcmeReport { problems, names, outcomes: around.acme.outcomes };
+            let is_news = around.acme != report;
+            if is_news {
+                around.acme = report;
+            }
+            is_news
+        });
+        sleep(PACE).await;
         let seen = known.0.as_ref().map(Arc::as_ptr);
         let is_newer = |status: &Status| status.table.as_ref().map(Arc::as_ptr) != seen;
         tokio::select! {

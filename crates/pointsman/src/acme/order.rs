@@ -229,6 +229,23 @@ impl CertOrder {
         Self { term: self.term, version: self.version + 1, due: renew, issued, ..Self::default() }
     }
 
+    /// What is done next, for people.
+    pub(crate) fn next_word(&self) -> &'static str {
+        match (&self.stage, &self.issued) {
+            (OrderStage::Idle, Some(_)) => "renew",
+            (OrderStage::Idle, None) => "order",
+            (OrderStage::Opened { .. }, _) => "ordered",
+            (OrderStage::Answering { .. } | OrderStage::Told { .. }, _) => "being checked",
+            (OrderStage::Signing { .. }, _) => "being signed",
+        }
+    }
+
+    /// When that is done, unless it is under way. A question when to renew is nothing that people wait for.
+    pub(crate) fn next_due(&self) -> Option<i64> {
+        let renew = self.issued.as_ref().filter(|_| self.failure.is_none()).map_or(self.due, |issued| issued.renew);
+        (self.stage == OrderStage::Idle).then_some(renew)
+    }
+
     /// The URL of the order, if there is one.
     fn url(&self) -> Option<&String> {
         match &self.stage {

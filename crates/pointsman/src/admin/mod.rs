@@ -190,7 +190,8 @@ async fn table(State(pages): State<Pages>) -> Response {
         None => return not_read_yet(),
     };
     let (source, from) = (Some(pages.source.clone()), status.snapshot.map(SnapshotView::from));
-    let view = TableView { source, snapshot: from, ..view.with_held(status.held.as_deref()) };
+    let view = view.with_acme(&status.around.acme.names).with_held(status.held.as_deref());
+    let view = TableView { source, snapshot: from, ..view };
     axum::Json(view).into_response()
 }
 

@@ -19,6 +19,7 @@ use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
 use super::source::{SnapshotView, SourceView};
 use super::url::ExplainUrl;
+use crate::control::AcmeName;
 use pointsman_engine::live::{InstanceStats, REASONS, Snapshot};
 
 /// `/api/table`.
@@ -33,6 +34,9 @@ pub struct TableView {
     /// The certificates, the one that expires first goes first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub certificates: Vec<CertificateView>,
+    /// The names that certificates by ACME are wanted for; of a running balancer.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub acme: Vec<AcmeNameView>,
     /// The keys that a running balancer follows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SourceView>,
@@ -52,6 +56,28 @@ pub struct CertificateView {
     pub valid: i64,
     /// When it expires: seconds since the epoch.
     pub expires: i64,
+}
+
+/// A name that a certificate by ACME is wanted for. Times are seconds since the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcmeNameView {
+    /// The name.
+    pub name: String,
+    /// How its certificate is called in `certificates`.
+    pub certificate: String,
+    /// Who issued the last one; empty if there is none.
+    pub issuer: String,
+    /// When the last one expires.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires: Option<i64>,
+    /// What comes next: `renew`, `order`, `ordered`, `being checked` or `being signed`.
+    pub next: String,
+    /// When, unless it is under way.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub due: Option<i64>,
+    /// The last failure.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
 }
 
 /// One listening address.
@@ -240,7 +266,8 @@ impl TableView {
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
         let certificates = Self::certificates_of(table);
-        Self { revision: table.revision(), listeners, services, certificates, source: None, snapshot: None }
+        let (revision, acme) = (table.revision(), Vec::new());
+        Self { revision, listeners, services, certificates, acme, source: None, snapshot: None }
     }
 
     /// The certificates, the one that expires first goes first.
@@ -249,6 +276,11 @@ impl TableView {
         let mut certificates: Vec<_> = certificates.collect();
         certificates.sort_by_key(|certificate| certificate.expires);
         certificates
+    }
+
+    /// Adds how it stands with certificates by ACME.
+    pub fn with_acme(self, names: &[AcmeName]) -> Self {
+        Self { acme: names.iter().map(AcmeNameView::from).collect(), ..self }
     }
 
     /// Adds the engine's counters.
@@ -276,6 +308,20 @@ impl CertificateView {
     fn new(name: &str, cert: &Cert) -> Self {
         let names = cert.names.iter().map(ToString::to_string).collect();
         Self { name: name.to_owned(), names, valid: cert.not_before, expires: cert.not_after }
+    }
+}
+
+impl From<&AcmeName> for AcmeNameView {
+    fn from(of: &AcmeName) -> Self {
+        Self {
+            name: of.name.to_string(),
+            certificate: of.certificate.to_string(),
+            issuer: of.issued.as_ref().map(|(issuer, _)| issuer.to_string()).unwrap_or_default(),
+            expires: of.issued.as_ref().map(|(_, expires)| *expires),
+            next: of.next.to_owned(),
+            due: of.due,
+            error: of.error.as_deref().map(str::to_owned),
+        }
     }
 }
 

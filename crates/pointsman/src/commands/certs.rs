@@ -123,21 +123,13 @@ fn own_row(name: &str, pem: &[u8]) -> CertRow {
 }
 
 fn issued_row(name: &str, order: &CertOrder) -> CertRow {
-    let next = match (&order.stage, &order.issued) {
-        (OrderStage::Idle, Some(_)) => "renew",
-        (OrderStage::Idle, None) => "order",
-        (OrderStage::Opened { .. }, _) => "ordered",
-        (OrderStage::Answering { .. } | OrderStage::Told { .. }, _) => "being checked",
-        (OrderStage::Signing { .. }, _) => "being signed",
-    };
-    let renew = order.issued.as_ref().filter(|_| order.failure.is_none()).map_or(order.due, |issued| issued.renew);
     CertRow {
         names: vec![name.to_owned()],
         source: "acme".to_owned(),
         expires: order.issued.as_ref().map(|issued| issued.until),
         issuer: order.issued.as_ref().map(|issued| issued.issuer.clone()).unwrap_or_default(),
-        next: next.to_owned(),
-        due: (order.stage == OrderStage::Idle).then_some(renew),
+        next: order.next_word().to_owned(),
+        due: order.next_due(),
         error: order.failure.as_ref().map(|failure| failure.said.clone()),
     }
 }

@@ -227,6 +227,7 @@ mod tests {
             listeners: Vec::new(),
             services,
             certificates: Vec::new(),
+            acme: Vec::new(),
             source: None,
             snapshot: None,
         };
