@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use instant_acme::{
     Account, AccountCredentials, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem,
+    Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem, RevocationReason, RevocationRequest,
 };
 use pointsman_store::Store;
 use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
@@ -204,6 +204,16 @@ impl Authority {
             facts.id = None;
         }
         Ok(NewCert { pem, facts, window })
+    }
+
+    /// Has a certificate revoked (RFC 8555 §7.6). One that is revoked already is done.
+    pub(super) async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<(), Trouble> {
+        let certificate = CertificateDer::from(der);
+        let request = RevocationRequest { certificate: &certificate, reason: Some(reason) };
+        match within(self.account.revoke(&request), &self.come_again).await {
+            Err(trouble) if trouble.said.starts_with("the authority says alreadyRevoked") => Ok(()),
+            done => done,
+        }
     }
 
     /// When the authority wants a certificate renewed (RFC 9773), and in how many seconds to ask again.

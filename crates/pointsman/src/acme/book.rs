@@ -9,12 +9,15 @@ use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 
 use super::order::{CertOrder, Challenge};
+use super::revoke::Revocation;
 use crate::control::expiry::utc;
 use crate::control::{AcmeName, IssuedCerts};
 
 /// The folder of orders, and of certificates, within the prefix's own.
 const ORDERS: &str = "orders";
 const CERTS: &str = "certs";
+/// The folder of certificates that are to be revoked.
+const REVOKE: &str = "revoke";
 /// The key of the answer that shows whether a name leads here.
 const PROBE: &str = "probe";
 /// Failing names that are listed as problems.
@@ -33,6 +36,11 @@ pub(crate) fn order_key(folder: &str, name: &str) -> String {
 /// The full key of a name's certificate, with its key.
 pub(crate) fn cert_key(folder: &str, name: &str) -> String {
     format!("{folder}/{CERTS}/{name}")
+}
+
+/// The full key of the request to revoke a name's certificate.
+pub(crate) fn revoke_key(folder: &str, name: &str) -> String {
+    format!("{folder}/{REVOKE}/{name}")
 }
 
 /// The full key of the [`Probe`].
@@ -54,6 +62,8 @@ pub(crate) struct Probe {
 pub(crate) struct CertBook {
     pub(crate) orders: BTreeMap<Box<str>, CertOrder>,
     pub(crate) certs: BTreeMap<Box<str>, Arc<[u8]>>,
+    /// The certificates that are to be revoked.
+    pub(crate) revocations: BTreeMap<Box<str>, Revocation>,
     pub(crate) probe: Option<Probe>,
 }
 
@@ -72,6 +82,9 @@ impl CertBook {
                     if key.is_empty() || &*key == CERTS {
                         self.certs.clear();
                     }
+                    if key.is_empty() || &*key == REVOKE {
+                        self.revocations.clear();
+                    }
                 }
             }),
         }
@@ -83,6 +96,7 @@ impl CertBook {
         let has = |folder: &str, name: &str| here.contains(&*format!("{folder}/{name}"));
         self.orders.retain(|name, _| has(ORDERS, name));
         self.certs.retain(|name, _| has(CERTS, name));
+        self.revocations.retain(|name, _| has(REVOKE, name));
         entries.iter().for_each(|(key, value)| self.put(key, value));
     }
 
@@ -96,6 +110,11 @@ impl CertBook {
                 }
             }
             Some((CERTS, name)) => drop(self.certs.insert(name.into(), value.trim_ascii().into())),
+            Some((REVOKE, name)) => {
+                if let Ok(revocation) = serde_json::from_slice(value) {
+                    self.revocations.insert(name.into(), revocation);
+                }
+            }
             _ => {}
         }
     }
@@ -104,6 +123,7 @@ impl CertBook {
         match key.split_once('/') {
             Some((ORDERS, name)) => drop(self.orders.remove(name)),
             Some((CERTS, name)) => drop(self.certs.remove(name)),
+            Some((REVOKE, name)) => drop(self.revocations.remove(name)),
             _ => {}
         }
     }
@@ -163,7 +183,17 @@ impl CertBook {
             let key = format!("acme/{name}").into();
             Some(Problem { key, value: None, kind: ProblemKind::NoCertificate, service: None, advice: advice.into() })
         });
-        failing.take(MOST_PROBLEMS).collect()
+        let unrevoked = self.revocations.iter().filter_map(|(name, revocation)| {
+            let said = revocation.failure.as_ref()?;
+            let next = match revocation.is_refused {
+                true => "it is not tried again".to_owned(),
+                false => format!("the next try is at {}", utc(revocation.due)),
+            };
+            let advice = format!("the certificate that serves is to be revoked, and is not: {said}; {next}").into();
+            let key = format!("acme/{name}").into();
+            Some(Problem { key, value: None, kind: ProblemKind::NoCertificate, service: None, advice })
+        });
+        failing.chain(unrevoked).take(MOST_PROBLEMS).collect()
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use pointsman_store::{Amended, Store, StoreError};
 use pointsman_table::{AcmeTerms, ChallengeKind};
 use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::authority::{Authority, again, is_account_gone, now};
 use super::book::{CertBook, Probe, cert_key, order_key, probe_key};
@@ -26,6 +25,7 @@ use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble, Trou
 use crate::control::{Around, Status};
 use crate::fleet::{self, Stage};
 use crate::names::Lookup;
+use crate::settings::AcmeSettings;
 
 /// How long another balancer waits before it takes over from a leader that died.
 const TTL: Duration = Duration::from_secs(10);
@@ -53,10 +53,8 @@ pub(super) struct Leader<'a> {
     pub(super) folder: &'a str,
     /// This balancer's name.
     pub(super) name: &'a str,
-    /// Who vouches for the authority besides the system's authorities.
-    pub(super) ca: Option<PathBuf>,
-    /// The program that changes DNS.
-    pub(super) hook: Option<PathBuf>,
+    /// Who vouches for the authority besides the system's authorities, and what changes DNS.
+    pub(super) settings: AcmeSettings,
     /// How names are looked up.
     pub(super) lookup: RefCell<Lookup>,
     pub(super) status: watch::Receiver<Status>,
@@ -134,9 +132,9 @@ impl Leader<'_> {
 }
 
 /// One term of a leader.
-struct Work<'a> {
-    leader: &'a Leader<'a>,
-    term: u64,
+pub(super) struct Work<'a> {
+    pub(super) leader: &'a Leader<'a>,
+    pub(super) term: u64,
     /// Names that are worked at.
     busy: RefCell<BTreeSet<Box<str>>>,
     /// The names that certificates are wanted for.
@@ -178,7 +176,7 @@ impl<'a> Work<'a> {
                 table = newest;
             }
             book.mark_unchanged();
-            let pause = self.begin_due(|name, order| jobs.push(self.drive(name, order)), jobs.len());
+            let pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
             tokio::select! {
                 Some(name) = jobs.next() => {
                     self.busy.borrow_mut().remove(&name);
@@ -194,7 +192,7 @@ impl<'a> Work<'a> {
     }
 
     /// Begins what is due: what did not fail yet first, then the longest due. Returns how long nothing else is.
-    fn begin_due(&self, mut begin: impl FnMut(Box<str>, CertOrder), running: usize) -> Duration {
+    fn begin_due(&self, mut begin: impl FnMut(Box<str>), running: usize) -> Duration {
         let room = MOST_JOBS.saturating_sub(running);
         if room == 0 {
             // The end of a job wakes us. Ten thousand names are not looked at until then.
@@ -203,10 +201,18 @@ impl<'a> Work<'a> {
         let (now, wanted) = (now(), Rc::clone(&self.wanted.borrow()));
         let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
         let mut next = LONGEST;
+        // An operator waits for them.
+        for (name, revocation) in book.revocations.iter().filter(|(_, revocation)| !revocation.is_refused) {
+            next = next.min(Duration::from_secs(revocation.due.saturating_sub(now).max(0).unsigned_abs()));
+            if revocation.is_due(now) && !busy.contains(name) {
+                busy.insert(name.clone());
+                begin(name.clone());
+            }
+        }
         let mut ready: Vec<(bool, i64, &Box<str>)> = Vec::new();
         for name in wanted.iter().filter(|name| !busy.contains(*name)) {
             let order = book.orders.get(name);
-            let at = order.map_or(now, |order| order.due);
+            let at = order.map_or(now, |order| order.due_by(now));
             let is_held = order.is_none_or(|order| order.stage == OrderStage::Idle);
             let at = if is_held { at.max(self.hold.get()) } else { at };
             match at <= now {
@@ -217,36 +223,48 @@ impl<'a> Work<'a> {
         ready.sort_unstable();
         for (_, _, name) in ready.into_iter().take(room) {
             busy.insert(name.clone());
-            begin(name.clone(), book.orders.get(name).cloned().unwrap_or_else(|| CertOrder::wished(now)));
+            begin(name.clone());
         }
         next
     }
 
-    /// Takes the steps of one name until it has to wait. Returns the name.
-    async fn drive(&self, name: Box<str>, mut order: CertOrder) -> Box<str> {
+    /// Works at one name until that has to wait. Returns the name.
+    async fn work_at(&self, name: Box<str>) -> Box<str> {
+        let (revocation, order) = {
+            let book = self.leader.book.borrow();
+            let revocation = book.revocations.get(&name).filter(|revocation| revocation.is_due(now())).cloned();
+            (revocation, book.orders.get(&name).cloned())
+        };
+        match revocation {
+            Some(revocation) => Box::pin(self.revoke(&name, revocation)).await,
+            None => self.drive(&name, order.unwrap_or_else(|| CertOrder::wished(now()))).await,
+        }
+        name
+    }
+
+    /// Takes the steps of one name's order until it has to wait.
+    async fn drive(&self, name: &str, mut order: CertOrder) {
         let mut action = Some(order.next(now()));
         while let Some(to_do) = action.take() {
-            if self.over.get().is_some() || !self.wanted.borrow().contains(&name) {
+            if self.over.get().is_some() || !self.wanted.borrow().contains(name) {
                 break;
             }
-            let event = Box::pin(self.perform(&name, to_do)).await;
+            let event = Box::pin(self.perform(name, to_do)).await;
             self.count(&event);
-            self.tell(&name, &order, &event);
+            self.tell(name, &order, &event);
             let before = order.challenge().cloned();
             (order, action) = order.step(event, now(), fastrand::f64());
             (order.term, order.version) = (self.term, order.version + 1);
-            if !self.save(&name, &order).await {
+            if !self.save(&order_key(self.leader.folder, name), &order).await {
                 break;
             }
-            self.leader.book.send_modify(|book| book.note(&name, order.clone()));
+            self.leader.book.send_modify(|book| book.note(name, order.clone()));
             if let Some(challenge) = before.filter(|challenge| challenge.dns && order.challenge().is_none())
-                && let Err(trouble) =
-                    hook::run(self.leader.hook.as_deref(), Turn::CleanUp, &name, &challenge.answer).await
+                && let Err(trouble) = hook::change(&self.leader.settings, Turn::CleanUp, name, &challenge.answer).await
             {
                 warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
             }
         }
-        name
     }
 
     /// Takes one step.
@@ -288,7 +306,7 @@ impl<'a> Work<'a> {
             OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
             OrderAction::Tell { url, challenge } => {
                 match challenge.dns {
-                    true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
+                    true => hook::change(&self.leader.settings, Turn::Present, name, &challenge.answer).await?,
                     false => {
                         if let Some(late) = self.everywhere(&challenge.token).await {
                             warn!(
@@ -358,14 +376,14 @@ impl<'a> Work<'a> {
     }
 
     /// The authority on the terms of the keys, with our account.
-    async fn authority(&self) -> Result<Rc<Authority>, Trouble> {
+    pub(super) async fn authority(&self) -> Result<Rc<Authority>, Trouble> {
         let terms = self.terms()?;
         let mut known = self.authority.lock().await;
         match &*known {
             Some(authority) if authority.is_of(&terms) => Ok(Rc::clone(authority)),
             _ => {
                 let (store, folder) = (self.leader.store, self.leader.folder);
-                let ca = self.leader.ca.as_deref();
+                let ca = self.leader.settings.ca.as_deref();
                 let opened = Rc::new(again(|| Authority::open(store, folder, &terms, ca)).await?);
                 *known = Some(Rc::clone(&opened));
                 Ok(opened)
@@ -399,19 +417,21 @@ impl<'a> Work<'a> {
     }
 
     /// Writes an order. `false`: another leader has written it since; this one leads no more.
-    async fn save(&self, name: &str, order: &CertOrder) -> bool {
-        let key = order_key(self.leader.folder, name);
+    pub(super) async fn save(&self, key: &str, order: &CertOrder) -> bool {
         let Ok(text) = serde_json::to_vec(order) else { return false };
         let is_later = |old: &[u8]| {
             serde_json::from_slice::<CertOrder>(old)
                 .is_ok_and(|old| (old.term, old.version) > (order.term, order.version))
         };
+        let mut is_told = false;
         loop {
-            let error = match self.put(&key, &text, is_later).await {
+            let error = match self.put(key, &text, is_later).await {
                 Ok(is_written) => return is_written,
                 Err(error) => error,
             };
-            debug!("the order for {name} cannot be written: {error}");
+            if !std::mem::replace(&mut is_told, true) {
+                warn!("{key}: the order cannot be written, and no further step is taken until it can: {error}");
+            }
             if self.over.get().is_some_and(|since| since.elapsed() >= LAST_WORDS) {
                 return false;
             }

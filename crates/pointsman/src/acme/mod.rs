@@ -13,6 +13,9 @@ mod client;
 mod hook;
 mod leader;
 mod order;
+mod revoke;
+mod revoking;
+mod update;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -30,9 +33,11 @@ use crate::control::{AcmeReport, Around, IssuedCerts, Status};
 use crate::names::Lookup;
 use crate::settings::AcmeSettings;
 use crate::tenure::Tenure;
-pub(crate) use book::{CertBook, cert_key, folder, order_key};
+pub(crate) use book::{CertBook, cert_key, folder, order_key, revoke_key};
 use leader::Leader;
 pub(crate) use order::{CertOrder, IssuedFacts, OrderStage};
+pub(crate) use revoke::{REVOKE_REASONS, Revocation};
+pub use update::DnsUpdates;
 
 /// How soon the store is read again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
@@ -44,11 +49,12 @@ const UPDATES: usize = 64;
 /// Keeps this balancer's certificates by ACME, and asks for them while it leads. Never ends.
 pub(crate) async fn keep(
     (store, settings): (&Store, &StoreSettings),
-    (AcmeSettings { ca, hook, answers }, name, lookup): (AcmeSettings, String, Lookup),
+    (asking, name, lookup): (AcmeSettings, String, Lookup),
     (status, mut tenure): (watch::Receiver<Status>, Tenure),
     (issued, around): (watch::Sender<Option<IssuedCerts>>, watch::Sender<Around>),
 ) {
     let folder = folder(&settings.prefix);
+    let answers = Arc::clone(&asking.answers);
     let book = watch::Sender::new(CertBook::default());
     let (read, is_read) = watch::channel(false);
     let leading = async {
@@ -58,8 +64,17 @@ pub(crate) async fn keep(
         if wanting.wait_for(wants).await.is_ok() {
             let (prefix, folder, name, book) = (&*settings.prefix, &*folder, &*name, &book);
             let lookup = RefCell::new(lookup);
-            let leader =
-                Leader { store, prefix, folder, name, ca, hook, lookup, status: status.clone(), book, around: &around };
+            let leader = Leader {
+                store,
+                prefix,
+                folder,
+                name,
+                settings: asking,
+                lookup,
+                status: status.clone(),
+                book,
+                around: &around,
+            };
             Box::pin(leader.run()).await;
         }
     };

@@ -18,9 +18,11 @@ const SIGNS: i64 = 900;
 /// Seconds until the next try after so many failures of one name in a row. Let's Encrypt lets a name fail five times an hour.
 const AFTER_REFUSAL: [i64; 7] = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600];
 /// The same if the authority cannot be reached or does not say why.
-const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
+pub(super) const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
 /// The same if the name leads elsewhere: nobody is bothered by looking again.
 const AFTER_MISS: [i64; 9] = [5, 15, 30, 60, 120, 300, 600, 1800, 3600];
+/// Seconds by which the clocks of two balancers may differ.
+const CLOCKS: i64 = 300;
 /// Outages in a row after which an order is given up for a new one.
 const GIVEN_UP: u32 = 12;
 
@@ -246,6 +248,16 @@ impl CertOrder {
         (self.stage == OrderStage::Idle).then_some(renew)
     }
 
+    /// When the next step is due; at once if what is known was written while the clock was ahead, perhaps by years.
+    pub(crate) fn due_by(&self, now: i64) -> i64 {
+        let failed = self.failure.as_ref().is_some_and(|failure| failure.at > now + CLOCKS);
+        let begun = match self.stage {
+            OrderStage::Told { since, .. } | OrderStage::Signing { since, .. } => since > now + CLOCKS,
+            OrderStage::Idle | OrderStage::Opened { .. } | OrderStage::Answering { .. } => false,
+        };
+        if failed || begun { now } else { self.due }
+    }
+
     /// The URL of the order, if there is one.
     fn url(&self) -> Option<&String> {
         match &self.stage {
@@ -393,13 +405,14 @@ const CONSULT: i64 = 6 * 3600;
 
 /// When to look again, unless the authority takes too long.
 fn wait(now: i64, since: i64, longest: i64, what: &str) -> Result<i64, Trouble> {
-    match now - since > longest {
+    // One that began in the future began while the clock was wrong.
+    match now - since > longest || since > now + CLOCKS {
         true => Err(Trouble::refusal(format!("the authority did not {what} within {longest} s"))),
         false => Ok(now + LOOK),
     }
 }
 
-fn rung(ladder: &[i64], count: u32) -> i64 {
+pub(super) fn rung(ladder: &[i64], count: u32) -> i64 {
     let at = (count.max(1) as usize - 1).min(ladder.len() - 1);
     ladder[at]
 }

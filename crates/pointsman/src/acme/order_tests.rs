@@ -158,6 +158,20 @@ fn nothing_waits_for_ever() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_delays_nothing() {
+    let failure = Some(OrderFailure { said: "down".into(), at: 900_000 });
+    let order = CertOrder { due: 900_002, failure, ..CertOrder::default() };
+    assert_eq!((order.due_by(900_001), order.due_by(1000)), (900_002, 1000));
+    let told = OrderStage::Told { url: "u".into(), challenge: challenge(), since: 900_000 };
+    let order = CertOrder { due: 900_001, stage: told, ..CertOrder::default() };
+    assert_eq!((order.due_by(899_999), order.due_by(1000)), (900_001, 1000));
+    let late = "idle, in 60: the authority did not check the answer within 180 s";
+    check(order, vec![(OrderEvent::Seen(Sight::Checking), late)]);
+    let issued = CertOrder { due: 60 * DAY, issued: Some(facts(None)), ..CertOrder::default() };
+    assert_eq!(issued.due_by(1000), 60 * DAY);
+}
+
+#[test]
 fn renewal_at_two_thirds_or_when_the_authority_wishes() {
     for (days, chance, expected) in [(90, 0.0, 60.0), (90, 1.0, 55.5), (45, 0.0, 30.0), (6, 0.0, 4.0), (6, 1.0, 3.7)] {
         let at = usual_renewal(0, days * DAY, chance);

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::certs_import::import;
+use super::certs_revoke::revoke;
 use super::patience::within;
 use super::routes::aligned;
 use crate::acme::{CertBook, CertOrder, OrderStage, folder, order_key};
@@ -41,13 +42,14 @@ struct CertRow {
     error: Option<String>,
 }
 
-/// Lists all certificates, renews one (`renew` and its name) or takes over those of others (`import` and the place).
+/// Lists all certificates, renews or revokes one (`renew`, `revoke` and its name) or takes over those of others (`import` and
+/// the place). `reason`: why it is revoked.
 ///
 /// # Errors
 /// The store is unreachable, `out` or `note` is closed, or there is no such certificate.
 pub async fn certs(
     settings: &Settings,
-    action: Option<(String, String)>,
+    (action, reason): (Option<(String, String)>, String),
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
@@ -55,6 +57,7 @@ pub async fn certs(
     match action {
         None => Box::pin(list(settings, json, out)).await,
         Some((action, place)) if action == "import" => Box::pin(import(settings, place.as_ref(), note)).await,
+        Some((action, name)) if action == "revoke" => Box::pin(revoke(settings, &name, &reason, note)).await,
         // The only other one.
         Some((_, name)) => Box::pin(renew(settings, &name, note)).await,
     }

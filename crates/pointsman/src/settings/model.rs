@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::docker_host::DockerHost;
 use super::stats_socket::StatsSocket;
+use crate::acme::DnsUpdates;
 use crate::control::GuardSettings;
 use crate::logging::access::{LogTarget, SyslogForm};
 use crate::traces::OtlpSettings;
@@ -29,6 +30,8 @@ pub struct AcmeSettings {
     pub ca: Option<PathBuf>,
     /// The program of `--acme-dns-hook`.
     pub hook: Option<PathBuf>,
+    /// The name server of `--acme-dns-server`.
+    pub updates: Option<DnsUpdates>,
     /// Answers to authorities that somebody else asked, from variables of the environment.
     pub answers: Arc<Answers>,
 }
