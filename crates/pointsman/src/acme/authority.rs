@@ -8,7 +8,7 @@ use instant_acme::{
     Account, AccountCredentials, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, ExternalAccountKey,
     Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem, RevocationReason, RevocationRequest,
 };
-use pointsman_store::Store;
+use pointsman_store::{Store, StoreError};
 use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls_pki_types::CertificateDer;
@@ -22,6 +22,8 @@ use super::order::{Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
 const WITHIN: Duration = Duration::from_secs(45);
 /// How long to wait if the authority limits us and does not say for how long, seconds.
 const LIMITED: i64 = 3600;
+/// The length of what keeps an account's place in the store, about its own, bytes.
+const PLACE: usize = 1024;
 /// How often a step is taken again at once because of a nonce.
 const NONCES: usize = 10;
 /// What the types of its problems begin with (RFC 8555 §6.7).
@@ -53,8 +55,13 @@ impl Authority {
         let client = AuthorityClient::new(ca).map_err(|error| Trouble::passing(format!("{error:#}")))?;
         let come_again = client.come_again();
         let key = account_key(folder, &terms.directory);
+        let unkept = |error: StoreError| Trouble::passing(format!("the store does not take our account: {error}"));
         let kept = store.get(&key).await.map_err(|error| Trouble::passing(error.to_string()))?;
         let kept = kept.and_then(|text| serde_json::from_slice::<AccountCredentials>(&text).ok());
+        if kept.is_none() {
+            // An authority counts accounts: none is made that the store has no room for. If there is something, it is no account.
+            store.create(&key, &[b' '; PLACE]).await.map_err(unkept)?;
+        }
         let builder = Account::builder_with_http(Box::new(client));
         let opened = async {
             match kept {
@@ -68,8 +75,9 @@ impl Authority {
         let (account, new) = within(opened, &come_again).await?;
         if let Some(credentials) = new {
             let text = serde_json::to_vec(&credentials).map_err(|error| Trouble::passing(error.to_string()))?;
-            // Where there is one that cannot be read, or another leader was first, the next term finds out.
-            store.create(&key, &text).await.map_err(|error| Trouble::passing(error.to_string()))?;
+            // If another leader was first, the next term finds its account.
+            let is_none = |old: &[u8]| serde_json::from_slice::<AccountCredentials>(old).is_err();
+            store.amend(&key, |old| is_none(old).then(|| text.clone())).await.map_err(unkept)?;
         }
         Ok(Self { account, come_again, terms: terms.clone() })
     }

@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const NAMESAKE: Duration = Duration::from_secs(30);
 /// Orders that are worked at together.
 const MOST_JOBS: usize = 16;
+/// Orders that are open at an authority together: some limit what is pending.
+const MOST_OPEN: usize = 64;
 /// How long the authority is not told of an answer that some balancer does not give yet.
 const EVERYWHERE: Duration = Duration::from_secs(10);
 const ASK_FLEET: Duration = Duration::from_millis(50);
@@ -209,19 +211,30 @@ impl<'a> Work<'a> {
                 begin(name.clone());
             }
         }
-        let mut ready: Vec<(bool, i64, &Box<str>)> = Vec::new();
+        // What has begun is no new order; an order that fails keeps no other one waiting.
+        let (mut ready, mut open) = (Vec::new(), busy.len());
         for name in wanted.iter().filter(|name| !busy.contains(*name)) {
             let order = book.orders.get(name);
             let at = order.map_or(now, |order| order.due_by(now));
-            let is_held = order.is_none_or(|order| order.stage == OrderStage::Idle);
-            let at = if is_held { at.max(self.hold.get()) } else { at };
+            let is_idle = order.is_none_or(|order| order.stage == OrderStage::Idle);
+            let has_failed = order.is_some_and(|order| order.failure.is_some());
+            open += usize::from(!is_idle && !has_failed);
+            let at = if is_idle { at.max(self.hold.get()) } else { at };
             match at <= now {
-                true => ready.push((order.is_some_and(|order| order.failure.is_some()), at, name)),
+                true => ready.push((has_failed, is_idle, at, name)),
                 false => next = next.min(Duration::from_secs(at.abs_diff(now))),
             }
         }
         ready.sort_unstable();
-        for (_, _, name) in ready.into_iter().take(room) {
+        let places = MOST_OPEN.saturating_sub(open);
+        let mut opened = 0;
+        let has_place = |is_idle: bool| {
+            opened += usize::from(is_idle);
+            !is_idle || opened <= places
+        };
+        let begun =
+            ready.into_iter().scan(has_place, |has_place, (_, is_idle, _, name)| Some((has_place(is_idle), name)));
+        for (_, name) in begun.filter(|(has_place, _)| *has_place).take(room) {
             busy.insert(name.clone());
             begin(name.clone());
         }

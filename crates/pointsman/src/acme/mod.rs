@@ -37,7 +37,6 @@ pub(crate) use book::{CertBook, cert_key, folder, order_key, revoke_key};
 use leader::Leader;
 pub(crate) use order::{CertOrder, IssuedFacts, OrderStage};
 pub(crate) use revoke::{REVOKE_REASONS, Revocation};
-pub use update::DnsUpdates;
 
 /// How soon the store is read again after a failure.
 const RETRY: Duration = Duration::from_millis(500);

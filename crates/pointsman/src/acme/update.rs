@@ -1,8 +1,7 @@
 //! Changes TXT records by dynamic updates of DNS (RFC 2136), signed with TSIG (RFC 8945), over TCP. Keeps no connection and
 //! never tries again.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -21,6 +20,7 @@ use tokio::time::timeout;
 use super::authority::now;
 use super::hook::{Turn, record};
 use super::order::Trouble;
+use crate::settings::DnsUpdates;
 
 /// How long one change may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -30,17 +30,6 @@ const TTL: u32 = 60;
 const FUDGE: u16 = 300;
 /// The longest file with a key, bytes.
 const LONGEST_KEY: u64 = 16 * 1024;
-
-/// The server that takes changes of a zone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsUpdates {
-    /// Where it listens, for TCP.
-    pub server: SocketAddr,
-    /// The zone to change; else the server says in which zone a name is.
-    pub zone: Option<Box<str>>,
-    /// The file with the key that changes are signed with.
-    pub key: Option<PathBuf>,
-}
 
 impl DnsUpdates {
     /// Sets or removes the record of a name.

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::DnsUpdates;
 use super::flag::{Flag, Group, PLAIN};
 use super::parse;
-use crate::acme::DnsUpdates;
 
 /// Who vouches for the authority.
 pub(super) const ACME_CA: Flag = Flag {

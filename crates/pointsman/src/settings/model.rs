@@ -15,7 +15,6 @@ use thiserror::Error;
 
 use super::docker_host::DockerHost;
 use super::stats_socket::StatsSocket;
-use crate::acme::DnsUpdates;
 use crate::control::GuardSettings;
 use crate::logging::access::{LogTarget, SyslogForm};
 use crate::traces::OtlpSettings;
@@ -34,6 +33,17 @@ pub struct AcmeSettings {
     pub updates: Option<DnsUpdates>,
     /// Answers to authorities that somebody else asked, from variables of the environment.
     pub answers: Arc<Answers>,
+}
+
+/// The server that takes changes of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsUpdates {
+    /// Where it listens, for TCP.
+    pub server: SocketAddr,
+    /// The zone to change; else the server says in which zone a name is.
+    pub zone: Option<Box<str>>,
+    /// The file with the key that changes are signed with.
+    pub key: Option<PathBuf>,
 }
 
 /// A setting that cannot be used.
