@@ -13,13 +13,13 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::acme::AcmeNameView;
 pub use super::instance::{InstanceView, epoch_seconds};
 use super::instance::{counted, mark_panic};
 use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
 use super::source::{SnapshotView, SourceView};
 use super::url::ExplainUrl;
-use crate::control::AcmeName;
 use pointsman_engine::live::{InstanceStats, REASONS, Snapshot};
 
 /// `/api/table`.
@@ -56,28 +56,6 @@ pub struct CertificateView {
     pub valid: i64,
     /// When it expires: seconds since the epoch.
     pub expires: i64,
-}
-
-/// A name that a certificate by ACME is wanted for. Times are seconds since the epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AcmeNameView {
-    /// The name.
-    pub name: String,
-    /// How its certificate is called in `certificates`.
-    pub certificate: String,
-    /// Who issued the last one; empty if there is none.
-    pub issuer: String,
-    /// When the last one expires.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub expires: Option<i64>,
-    /// What comes next: `renew`, `order`, `ordered`, `being checked` or `being signed`.
-    pub next: String,
-    /// When, unless it is under way.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub due: Option<i64>,
-    /// The last failure.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub error: Option<String>,
 }
 
 /// One listening address.
@@ -278,11 +256,6 @@ impl TableView {
         certificates
     }
 
-    /// Adds how it stands with certificates by ACME.
-    pub fn with_acme(self, names: &[AcmeName]) -> Self {
-        Self { acme: names.iter().map(AcmeNameView::from).collect(), ..self }
-    }
-
     /// Adds the engine's counters.
     pub fn with_counters(mut self, snapshot: &Snapshot) -> Self {
         let counters = by_instance(snapshot);
@@ -308,20 +281,6 @@ impl CertificateView {
     fn new(name: &str, cert: &Cert) -> Self {
         let names = cert.names.iter().map(ToString::to_string).collect();
         Self { name: name.to_owned(), names, valid: cert.not_before, expires: cert.not_after }
-    }
-}
-
-impl From<&AcmeName> for AcmeNameView {
-    fn from(of: &AcmeName) -> Self {
-        Self {
-            name: of.name.to_string(),
-            certificate: of.certificate.to_string(),
-            issuer: of.issued.as_ref().map(|(issuer, _)| issuer.to_string()).unwrap_or_default(),
-            expires: of.issued.as_ref().map(|(_, expires)| *expires),
-            next: of.next.to_owned(),
-            due: of.due,
-            error: of.error.as_deref().map(str::to_owned),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Certificates by ACME: Pebble, which checks names for real and refuses half of the nonces, several balancers of an id,
 //! and every kind of store.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -271,6 +271,7 @@ fn the_authority_is_not_asked_for_names_that_lead_elsewhere() {
     let stranger = std::net::TcpListener::bind(("127.0.0.8", world.pebble.http_port())).expect("a port of ours");
     std::thread::spawn(move || {
         for mut stream in stranger.incoming().flatten() {
+            let _ = stream.read(&mut [0; 2048]);
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         }
     });

@@ -177,7 +177,7 @@ fn a_service_is_deleted_in_the_middle_of_an_order_and_comes_back() {
     world.set("services/other/one", "127.0.0.1:9");
     world.set("config/acme/auto", "true");
     wait("both orders", || world.pebble.counts().0 == 2);
-    let removed = world.store.run("unset services/shop --recursive");
+    let removed = world.store.run("rm services/shop --recursive");
     assert_eq!(removed.code, Some(0), "{}", removed.stderr);
     world.wait_served(&names[1..]);
     holds("nothing is asked for who is gone", Duration::from_secs(5), || world.pebble.counts() == (2, 1));
@@ -223,7 +223,7 @@ fn a_full_disk_loses_no_order() {
     world.start(1);
     let filler = within(world.balancers[0].0.process.id(), &aside).join("filler");
     let fill = || assert!(std::fs::write(&filler, vec![b'x'; 8 << 20]).is_err(), "the disk is full");
-    let accounts = |world: &World| world.pebble.log().matches("There are now").count();
+    let accounts = |world: &World| world.pebble.log().matches("accounts in memory").count();
     fill();
     world.set("services/shop/acme", "true");
     holds("nothing is asked for", Duration::from_secs(3), || accounts(&world) == 0);

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::inputs::LiveInputs;
 use super::rows::ProblemCounts;
-use crate::admin::view::{AcmeNameView, CertificateView, ProblemView, TableView};
+use crate::admin::acme::AcmeNameView;
+use crate::admin::view::{CertificateView, ProblemView, TableView};
 use crate::control::{AcmeName, Around, Status, epoch_millis};
 
 /// Most problems sent to a page; `/api/problems` has all.
