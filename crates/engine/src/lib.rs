@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `access` | the access log's way from workers to the threads that write it |
+//! | `cert_wishes` | names that handshakes wait for, on their way to whoever has certificates issued |
 //! | `exemplars` | the traces that metrics name |
 //! | `inherited` | listening sockets that another program gave us |
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
@@ -14,6 +15,7 @@
 //! | `tickets` | the secrets of TLS session tickets |
 
 pub mod access;
+pub mod cert_wishes;
 pub mod exemplars;
 pub mod inherited;
 pub mod live;

@@ -160,7 +160,9 @@ impl Maps {
             MapName::Patterns => routes(self.patterns.iter().map(|(key, route)| (key, route))),
             MapName::Rest => routes(&self.rest),
             MapName::Sni => names(&self.sni),
-            MapName::Answers => self.answers.iter().map(|(path, answer)| (&**path, answer.to_string())).collect(),
+            MapName::Answers => {
+                self.answers.bodies.iter().map(|(path, answer)| (&**path, answer.to_string())).collect()
+            }
             MapName::Splits => self.splits.iter().map(|(key, lot)| (&**key, lot.value())).collect(),
         }
     }

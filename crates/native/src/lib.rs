@@ -61,6 +61,7 @@ use std::time::Duration;
 pub use access::{AccessLog, LineFormat, Observed, TraceSettings};
 pub use exchange::foresee::{Foreseen, Foretold, InstanceNow, foresee};
 pub use fault::NAMES as FAULTS;
+use pointsman_engine::cert_wishes::CertWishes;
 use pointsman_engine::inherited::{Inherited, LendRequests, ListenerRole};
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets::{Claim, hint};
@@ -77,7 +78,7 @@ use peers::Peers;
 pub use pool::bench::PickBench;
 pub use pool::pick::share_in_effect;
 pub use prober::{Probed, probe_once};
-pub use tls::new_ticket_secret;
+pub use tls::{certificate_fault, new_ticket_secret};
 use worker::{Common, Limits};
 use workers::Workers;
 
@@ -172,7 +173,7 @@ fn open(
 }
 
 /// Serves each new table, with the newest secrets for session tickets, until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's
-/// `timeout/drain`; on [`Phase::Halt`] it returns at once. Copies of its listening sockets go to who asks for them. The table that is there at first is not served: it has the last
+/// `timeout/drain`; on [`Phase::Halt`] it returns at once. Copies of its listening sockets go to who asks for them, and names that handshakes want certificates for to `wishes`. The table that is there at first is not served: it has the last
 /// good forms, from before the start, of what cannot be used now.
 ///
 /// # Errors
@@ -181,7 +182,7 @@ pub async fn run(
     bound: Bound,
     mut tables: watch::Receiver<Arc<Table>>,
     mut tickets: watch::Receiver<TicketSecrets>,
-    applied: mpsc::Sender<Applied>,
+    (applied, wishes): (mpsc::Sender<Applied>, CertWishes),
     mut phase: watch::Receiver<Phase>,
     mut lend: LendRequests,
     registry: Arc<Registry>,
@@ -189,7 +190,7 @@ pub async fn run(
     let Bound { sockets, inherited, descriptors, observed, .. } = bound;
     let is_relieving = inherited.of_program();
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
-    let common = Common { limits, observed, passwords: Arc::new(Passwords::new()?) };
+    let common = Common { limits, observed, passwords: Arc::new(Passwords::new()?), wishes };
     let (mut workers, mut reports) =
         Workers::start((sockets, inherited), common, &registry, Arc::clone(&tables.borrow()))?;
     workers.change_tickets(tickets.borrow_and_update().clone());

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pointsman_engine::cert_wishes::CertWishes;
 use pointsman_engine::live::{Registry, WorkerStats};
 use pointsman_table::Table;
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ use crate::net::watch::HalfClosed;
 use crate::passwords::Passwords;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
-use crate::tls::{Handshakes, Keys};
+use crate::tls::{Awaited, Handshakes, Keys};
 
 /// How many connections must have closed before memory is given back.
 const FLOOD_CONNECTIONS: usize = 256;
@@ -38,6 +39,9 @@ pub(crate) struct Worker {
     /// The certificates in use, where anything is served over TLS.
     keys: RefCell<Option<Arc<Keys>>>,
     pub(crate) handshakes: Handshakes,
+    /// Handshakes that wait for a certificate, and where they ask for it.
+    pub(crate) awaited: Awaited,
+    pub(crate) wishes: CertWishes,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Buffers,
     /// Half-closed clients, which give way to others.
@@ -67,6 +71,8 @@ pub(crate) struct Common {
     /// What is told of requests.
     pub(crate) observed: Observed,
     pub(crate) passwords: Arc<Passwords>,
+    /// Where handshakes ask for certificates.
+    pub(crate) wishes: CertWishes,
 }
 
 /// What the machine allows.
@@ -92,12 +98,14 @@ impl Limits {
 
 impl Worker {
     pub(crate) fn new(id: usize, registry: Arc<Registry>, common: Common) -> Rc<Self> {
-        let Common { limits, observed, passwords } = common;
+        let Common { limits, observed, passwords, wishes } = common;
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
             keys: RefCell::default(),
             handshakes: Handshakes::default(),
+            awaited: Awaited::default(),
+            wishes,
             timers: Timers::new(registry.epoch()),
             buffers: Buffers::default(),
             half_closed: HalfClosed::default(),
@@ -161,6 +169,7 @@ impl Worker {
     /// Takes a table into use: requests that come from now on see it.
     pub(crate) fn take(&self, table: Arc<Table>, keys: Option<Arc<Keys>>) {
         *self.keys.borrow_mut() = keys;
+        self.awaited.wake();
         let drain = u64::try_from(table.config().timeouts.drain.as_millis()).unwrap_or(u64::MAX);
         let expires = self.timers.now().saturating_add(drain);
         let next = self.view.borrow().next(table, &self.home, expires);

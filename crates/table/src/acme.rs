@@ -1,8 +1,10 @@
 //! On what terms certificates are asked for by ACME (RFC 8555): the values of `config/acme/`. Asks no authority.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Formatter};
 
 use crate::cert::Cert;
+use crate::on_demand::{Allowance, OnDemand};
 use crate::value::Parsed;
 
 /// Where an authority looks for the answer to a challenge (RFC 8555 §8.3).
@@ -14,8 +16,38 @@ const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 /// Where authorities look for the answer: HTTP's own port (RFC 8555 §8.3).
 const HTTP_PORT: u16 = 80;
 
-/// Answers to challenges of the kind http-01: the body by token.
-pub type Answers = BTreeMap<Box<str>, Box<str>>;
+/// Answers to challenges that balancers give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Of the kind http-01: the body by token.
+    pub bodies: BTreeMap<Box<str>, Box<str>>,
+    /// Of the kind tls-alpn-01: by the name that they are for, in lower case.
+    pub certs: BTreeMap<Box<str>, ChallengeCert>,
+}
+
+impl Answers {
+    /// The tokens of all challenges that are answered, those of one kind in order.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        let bodies = self.bodies.keys().map(|token| &**token);
+        bodies.chain(self.certs.values().map(|cert| &*cert.token))
+    }
+}
+
+/// The certificate that answers a challenge of the kind tls-alpn-01 (RFC 8737 §3), and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChallengeCert {
+    /// The challenge's token.
+    pub token: Box<str>,
+    /// Both, in PEM form.
+    pub pem: Box<str>,
+}
+
+/// Never shows the PEM.
+impl Debug for ChallengeCert {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ChallengeCert").field(&self.token).finish()
+    }
+}
 
 /// What `config/acme/` says: how certificates are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +64,8 @@ pub struct AcmeTerms {
     pub challenge: ChallengeKind,
     /// The port at which a name must lead to the balancers before the authority is asked; `None`: that is not checked.
     pub check: Option<u16>,
+    /// The names that a handshake may have a certificate asked for.
+    pub on_demand: Option<OnDemand>,
     /// The kind of the certificates' keys.
     pub key: CertKeyKind,
     /// The authority's profile: `shortlived`.
@@ -49,10 +83,26 @@ impl Default for AcmeTerms {
             auto: false,
             challenge: ChallengeKind::default(),
             check: Some(HTTP_PORT),
+            on_demand: None,
             key: CertKeyKind::default(),
             profile: None,
             eab: None,
         }
+    }
+}
+
+impl AcmeTerms {
+    /// Whether the first handshake for this name, in lower case, may have a certificate asked for.
+    pub fn on_demand(&self, name: &str) -> Allowance<'_> {
+        match &self.on_demand {
+            Some(on_demand) if self.agree => on_demand.allows(name),
+            _ => Allowance::No,
+        }
+    }
+
+    /// Whether handshakes may have certificates asked for at all.
+    pub fn is_on_demand(&self) -> bool {
+        self.agree && self.on_demand.is_some()
     }
 }
 
@@ -62,8 +112,21 @@ pub enum ChallengeKind {
     /// It fetches a path of the name over HTTP (RFC 8555 §8.3).
     #[default]
     Http,
+    /// It does a TLS handshake of its own kind at port 443 of the name (RFC 8737).
+    Tls,
     /// It looks for a TXT record of the name (RFC 8555 §8.4).
     Dns,
+}
+
+impl ChallengeKind {
+    /// As in the key.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::Tls => "tls-alpn-01",
+            Self::Dns => "dns-01",
+        }
+    }
 }
 
 /// The kind of a certificate's key.
@@ -107,8 +170,9 @@ pub(crate) fn contact(text: &str) -> Parsed<Box<str>> {
 pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
     match text {
         "http-01" => Ok(ChallengeKind::Http),
+        "tls-alpn-01" => Ok(ChallengeKind::Tls),
         "dns-01" => Ok(ChallengeKind::Dns),
-        _ => Err("expected http-01 or dns-01".into()),
+        _ => Err("expected http-01, tls-alpn-01 or dns-01".into()),
     }
 }
 
@@ -182,8 +246,9 @@ mod tests {
         check(contact("mailto:a@b.test"), "\"mailto:a@b.test\"");
         check(contact("nobody"), "expected mail addresses");
         check(challenge("http-01"), "Http");
+        check(challenge("tls-alpn-01"), "Tls");
         check(challenge("dns-01"), "Dns");
-        check(challenge("email"), "expected http-01 or dns-01");
+        check(challenge("email"), "expected http-01, tls-alpn-01 or dns-01");
         check(key("rsa2048"), "Rsa2048");
         check(key("rsa1024"), "expected p256");
         check(profile("shortlived"), "Some(\"shortlived\")");

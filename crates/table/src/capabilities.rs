@@ -16,9 +16,11 @@ pub struct Capabilities {
 impl Capabilities {
     /// The native engine's.
     pub const NATIVE: Self = Self { lacks: &["custom_settings"], resolves: false, crypts: false };
-    /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
+    /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`, and of `config/acme/challenge` `tls-alpn-01`.
     pub const HAPROXY: Self = Self {
         lacks: &[
+            "acme/challenge",
+            "acme/on_demand",
             "eject",
             "errors/<status>",
             "forward_auth",
@@ -37,6 +39,9 @@ impl Capabilities {
         crypts: true,
     };
 
+    /// Every key, for judging values: some engine reads each of them.
+    pub const EVERY: Self = Self { lacks: &[], resolves: true, crypts: true };
+
     /// Whether it looks up `dns` itself. For others, the instances that it names come with the table.
     pub(crate) fn resolves(self) -> bool {
         self.resolves
@@ -45,6 +50,16 @@ impl Capabilities {
     /// Whether it leaves password hashes to crypt(3). Others compute only those that they know.
     pub(crate) fn crypts(self) -> bool {
         self.crypts
+    }
+
+    /// Whether it shows authorities that a name is ours in a TLS handshake.
+    pub fn answers_by_tls(self) -> bool {
+        self.honours("acme/challenge")
+    }
+
+    /// Whether its handshakes may have certificates asked for.
+    pub fn demands_certs(self) -> bool {
+        self.honours("acme/on_demand")
     }
 
     /// Whether the engine honours this key or tree.

@@ -39,6 +39,11 @@ impl Debug for Cert {
 }
 
 impl Cert {
+    /// Whether it is valid at this second since the epoch.
+    pub fn is_valid(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
     /// Who issued it, by the common name, else by the whole name; empty if it cannot be read.
     pub fn issuer(&self) -> String {
         let chain = pem::chain_and_key(self.pem.as_str()).map(|pem| pem.chain).unwrap_or_default();

@@ -103,7 +103,8 @@ fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRoutin
 }
 
 fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]) -> Vec<Problem> {
-    let of_services = forms.iter().flat_map(|form| &form.problems);
+    // Those of servers that a key names by URL are told with that key.
+    let of_services = forms.iter().filter(|form| !form.name.is_implied()).flat_map(|form| &form.problems);
     let clashes = routing.web.clashes.iter().chain(&*routing.ports.clashes);
     let of_all = of_services.chain(basis.problems()).chain(clashes);
     let between = targets::problems(forms, &basis.limits);

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acme::{self, AcmeTerms};
+use crate::acme::{self, AcmeTerms, ChallengeKind};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::eject;
 use crate::health_check::{self, CheckKeys, WayKey};
@@ -12,6 +12,7 @@ use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::limits::Limits;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
+use crate::on_demand::OnDemand;
 use crate::page::{self, Page, Pages};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
@@ -46,7 +47,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, B
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
         tls_min_version: keys.read("tls_min_version", tls_version, |config| &config.tls_min_version),
         tls_strict_sni: keys.read("tls_strict_sni", value::boolean, |config| &config.tls_strict_sni),
-        acme: keys.acme(),
+        acme: keys.acme(limits.capabilities),
         errors: keys.errors(),
     };
     report_unknown(&mut reader);
@@ -135,7 +136,7 @@ impl Keys<'_, '_> {
         }
     }
 
-    fn acme(&mut self) -> AcmeTerms {
+    fn acme(&mut self, capabilities: Capabilities) -> AcmeTerms {
         let contact = |text: &str| value::list(text, acme::contact).map(Into::into);
         AcmeTerms {
             directory: self.read("acme/directory", acme::directory, |config| &config.acme.directory),
@@ -143,11 +144,40 @@ impl Keys<'_, '_> {
             agree: self.read("acme/agree", value::boolean, |config| &config.acme.agree),
             auto: self.read("acme/auto", value::boolean, |config| &config.acme.auto),
             check: self.read("acme/check", acme::check, |config| &config.acme.check),
-            challenge: self.read("acme/challenge", acme::challenge, |config| &config.acme.challenge),
+            challenge: self.challenge(capabilities),
+            on_demand: self.on_demand(capabilities),
             key: self.read("acme/key", acme::key, |config| &config.acme.key),
             profile: self.read("acme/profile", acme::profile, |config| &config.acme.profile),
             eab: self.read("acme/eab", acme::eab, |config| &config.acme.eab),
         }
+    }
+
+    /// The kind of challenge; another one where the engine cannot answer it.
+    fn challenge(&mut self, capabilities: Capabilities) -> ChallengeKind {
+        const KEY: &str = "acme/challenge";
+        match self.read(KEY, acme::challenge, |config| &config.acme.challenge) {
+            kind @ ChallengeKind::Tls if !capabilities.answers_by_tls() => {
+                let advice = "HAProxy cannot answer it, and http-01 is used when this balancer asks for certificates; \
+                              set http-01 or dns-01, or use --engine native";
+                self.reader.report.add(ProblemKind::Unsupported, KEY, Some(kind.word()), advice);
+                ChallengeKind::default()
+            }
+            kind => kind,
+        }
+    }
+
+    /// The names that handshakes may have certificates asked for. An engine whose handshakes do not may lead all the same.
+    fn on_demand(&mut self, capabilities: Capabilities) -> Option<OnDemand> {
+        const KEY: &str = "acme/on_demand";
+        let on_demand = self.read(KEY, OnDemand::parse, |config| &config.acme.on_demand);
+        if !capabilities.demands_certs()
+            && let Some(value) = self.reader.text(KEY)
+        {
+            let advice = "no handshake with HAProxy asks for a certificate; it serves those that balancers with --engine \
+                          native asked for";
+            self.reader.report.add(ProblemKind::Unsupported, KEY, Some(value), advice);
+        }
+        on_demand
     }
 
     /// A default of the keys `health_check*`.

@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `acme`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `acme`, `on_demand`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `forward_auth` | who is asked whether a request may go on |
 //! | `cors`, `compress`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
@@ -90,6 +90,7 @@ mod names;
 mod near;
 mod networks;
 mod ocsp;
+mod on_demand;
 mod page;
 mod pattern;
 mod pattern_set;
@@ -121,7 +122,7 @@ mod words;
 mod xxh64;
 
 pub use access::Access;
-pub use acme::{AcmeTerms, Answers, CHALLENGE_PATH, CertKeyKind, ChallengeKind};
+pub use acme::{AcmeTerms, Answers, CHALLENGE_PATH, CertKeyKind, ChallengeCert, ChallengeKind};
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
 pub use balance::Balance;
@@ -160,6 +161,7 @@ pub use name_map::{NameChange, NameIter, NameMap};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
+pub use on_demand::{Allowance, OnDemand};
 pub use page::{Page, Pages};
 pub use pattern::{CHECKED_BODY, Pattern};
 pub use pem::PemText;

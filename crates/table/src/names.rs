@@ -12,6 +12,11 @@ impl ServiceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it stands for the server of a URL, which no key can name: a path segment has no slash.
+    pub fn is_implied(&self) -> bool {
+        self.0.contains("://")
+    }
 }
 
 /// So that a map by name can be asked with a plain `str`.

@@ -144,15 +144,16 @@ impl Table {
         self.services.get(index as usize).filter(|service| service.sni().is_empty()).map(|_| index)
     }
 
-    /// Where HTTPS is served though no setting says so: [`crate::Limits::usual_https`], once there are certificates. Keys
-    /// say more than a default: not at ports of TCP services.
+    /// Where HTTPS is served though no setting says so: [`crate::Limits::usual_https`], once there are certificates, or some
+    /// may be asked for. Keys say more than a default: not at ports of TCP services.
     pub fn https(&self) -> impl Iterator<Item = Bind> {
         let limits = &self.basis.limits;
         let is_taken = |port: u16| {
             self.tcp().iter().any(|(bind, _)| bind.port == port) || limits.own.iter().any(|own| own.port() == port)
         };
-        let has_certs = !self.certs().is_empty();
-        limits.usual_https.iter().copied().filter(move |bind| has_certs && !is_taken(bind.port))
+        let has_certs = !self.certs().is_empty() || !self.answers().certs.is_empty();
+        let may_have = limits.capabilities.demands_certs() && self.config().acme.is_on_demand();
+        limits.usual_https.iter().copied().filter(move |bind| (has_certs || may_have) && !is_taken(bind.port))
     }
 
     /// Whether the keys make TLS end here: a TCP service, or HTTPS where no setting says so.

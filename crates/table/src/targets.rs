@@ -80,10 +80,18 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
     }
     if let Some(asked) = service.policy.as_ref().and_then(|policy| policy.forward_auth.as_ref()) {
         let known = http.binary_search_by(|form| form.name.cmp(&asked.service)).ok().map(|at| &http[at]);
-        let advice = match known.map(|form| form.service.is_some()) {
+        let advice = match known {
+            Some(form) if form.name.is_implied() && !form.problems.is_empty() => {
+                for problem in &form.problems {
+                    report.add(problem.kind, "forward_auth", None, format!("{}; nobody is let in", problem.advice));
+                }
+                return report.finish();
+            }
             None => format!("there is no service {}; nobody is let in", asked.service),
-            Some(false) => format!("service {} is not served; nobody is let in", asked.service),
-            Some(true) => return report.finish(),
+            Some(form) if form.service.is_none() => {
+                format!("service {} is not served; nobody is let in", asked.service)
+            }
+            Some(_) => return report.finish(),
         };
         report.add(ProblemKind::NoTarget, "forward_auth", None, advice);
     }

@@ -10,6 +10,7 @@ use crate::address::HostPattern;
 use crate::form::Form;
 use crate::limits::Limits;
 use crate::names::Protocol;
+use crate::on_demand::Allowance;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::table::Table;
 
@@ -17,8 +18,9 @@ use crate::table::Table;
 fn refusal(host: &HostPattern, terms: &AcmeTerms) -> Option<String> {
     let name = host.name();
     match host {
-        HostPattern::Wildcard(_) if terms.challenge == ChallengeKind::Http => {
-            Some(format!("no authority issues *.{name} by http-01; set config/acme/challenge to dns-01"))
+        HostPattern::Wildcard(_) if terms.challenge != ChallengeKind::Dns => {
+            let kind = terms.challenge.word();
+            Some(format!("no authority issues *.{name} by {kind}; set config/acme/challenge to dns-01"))
         }
         _ if name.parse::<IpAddr>().is_ok() => Some(format!("{name} is an address, not a name")),
         _ if !name.contains('.') => Some(format!("{name} is no public name")),
@@ -36,7 +38,7 @@ fn wishes<'f>(form: &'f Form, terms: &AcmeTerms) -> Option<(&'f [HostPattern], b
 /// The problems of services that want certificates and cannot get them.
 pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut is_wanted = false;
+    let mut is_wanted = terms.on_demand.is_some();
     for (form, (hosts, is_explicit)) in forms.iter().filter_map(|form| Some((form, wishes(form, terms)?))) {
         is_wanted |= hosts.iter().any(|host| refusal(host, terms).is_none());
         if !is_explicit {
@@ -55,8 +57,9 @@ pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) 
     }
     if is_wanted && !terms.agree {
         let mut report = Report::of_tree(&limits.prefix, "config");
+        let who = if terms.on_demand.is_some() { "services or handshakes" } else { "services" };
         let advice = format!(
-            "services want certificates of {}, which issues none before you agree to its terms; read them, then set this to true",
+            "{who} want certificates of {}, which issues none before you agree to its terms; read them, then set this to true",
             terms.directory
         );
         report.add(ProblemKind::NoCertificate, "acme/agree", None, advice);
@@ -80,15 +83,36 @@ impl Table {
         names.into_iter().filter(|name| !covered.has(name)).map(String::into_boxed_str).collect()
     }
 
-    /// Whether a service wants certificates by ACME.
+    /// Whether the first handshake for this name, in lower case, may have a certificate asked for. Not if a certificate of a
+    /// key or file covers it.
+    pub fn acme_on_demand(&self, name: &str) -> Allowance<'_> {
+        match self.config().acme.on_demand(name) {
+            Allowance::No => Allowance::No,
+            _ if self.basis.certs.value.own_names().has(name) => Allowance::No,
+            allowance => allowance,
+        }
+    }
+
+    /// Those of these names that handshakes may have certificates asked for, and no certificate of a key or file covers.
+    pub fn acme_demanded<'n>(&self, names: impl Iterator<Item = &'n str>) -> BTreeSet<&'n str> {
+        let terms = &self.config().acme;
+        let mut names: BTreeSet<_> = names.filter(|name| terms.on_demand(name) != Allowance::No).collect();
+        if !names.is_empty() {
+            let covered = self.basis.certs.value.own_names();
+            names.retain(|name| !covered.has(name));
+        }
+        names
+    }
+
+    /// Whether a service wants certificates by ACME, or a handshake may.
     pub fn wants_acme(&self) -> bool {
         let terms = &self.config().acme;
-        terms.agree && self.forms.iter().any(|form| wishes(form, terms).is_some())
+        terms.is_on_demand() || terms.agree && self.forms.iter().any(|form| wishes(form, terms).is_some())
     }
 
     /// The answer to an authority that asks for this path, over whatever services there are.
     pub fn answer(&self, target: &str) -> Option<&str> {
-        let answers = self.answers();
+        let answers = &self.answers().bodies;
         // Almost always.
         if answers.is_empty() {
             return None;
@@ -143,6 +167,9 @@ mod tests {
             said.starts_with(" /services/a/acme: no certificate: no authority issues *.a.test by http-01"),
             "{said}"
         );
+        let alpn = ("config/acme/challenge", "tls-alpn-01");
+        let said = names(&[("services/a/domain", "*.a.test"), WANT, AGREE, alpn]);
+        assert!(said.contains("no authority issues *.a.test by tls-alpn-01"), "{said}");
         let dns = ("config/acme/challenge", "dns-01");
         assert_eq!(names(&[("services/a/domain", "*.a.test,a.test"), WANT, AGREE, dns]), "*.a.test,a.test ");
         let said = names(&[("services/a/default", "true"), WANT, AGREE]);
@@ -159,8 +186,25 @@ mod tests {
     }
 
     #[test]
+    fn on_demand_wants_what_no_other_certificate_covers() {
+        let said = names(&[("config/acme/on_demand", "shop.test")]);
+        assert!(said.starts_with(" /config/acme/agree: no certificate: services or handshakes want"), "{said}");
+        let cert =
+            concat!(include_str!("../tests/certificates/leaf.pem"), include_str!("../tests/certificates/leaf.key"));
+        let keys = [("config/acme/on_demand", "shop.test,other.test"), AGREE, ("certs/shop", cert)];
+        let mut set = KeySet::default();
+        set.reset(1, keys.iter().map(|(key, value)| (Box::from(*key), Box::from(value.as_bytes()))));
+        let table = compile(&set, None, &Limits::default()).table;
+        assert!(table.wants_acme() && table.acme_names().is_empty());
+        assert_eq!(table.acme_on_demand("other.test"), Allowance::Yes);
+        assert_eq!(table.acme_on_demand("shop.test"), Allowance::No, "it has one");
+        let demanded = table.acme_demanded(["other.test", "shop.test", "a.test"].into_iter());
+        assert_eq!(demanded.into_iter().collect::<Vec<_>>(), ["other.test"]);
+    }
+
+    #[test]
     fn answers_are_found_by_token() {
-        let answers: Answers = [("token".into(), "token.print".into())].into();
+        let answers = Answers { bodies: [("token".into(), "token.print".into())].into(), ..Answers::default() };
         let limits = Limits { answers: Arc::new(answers), ..Limits::default() };
         let table = compile(&KeySet::default(), None, &limits).table;
         let rows = [("token", true), ("token?a=b", true), ("other", false), ("", false)];

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::extension::is_token;
-use crate::fields::{Field, Fields, MAX_OPTIONS, Seen, classify};
+use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
 use crate::framing::{BadFraming, content_length};
 use crate::head::{BadLine, BodyLength, HeadLimits, Header, Version};
 use crate::refusal::BadRequest;
@@ -69,7 +69,7 @@ pub fn judge_http2_request<'h, 'b>(
         logs_connection_in: fields.login,
         lacks_websocket_key: upgrade.is_some(),
         has_crumbs: headers.iter().filter(|header| header.name == "cookie").count() > 1,
-        left_out: fields.hop.union(fields.ours),
+        left_out: fields.hop.union(fields.ours).union(of_handshake(headers, upgrade)),
         forwarded_for: fields.forwarded_for,
         told: fields.told,
     })
@@ -109,6 +109,16 @@ fn host<'b>(fields: &Fields<'b>, target: &Target<'b>) -> Result<&'b str, BadRequ
 
 /// Stands for a port that neither `:authority` nor `Host` names: they must name the same, or none.
 const NO_PORT: u16 = 0;
+
+/// The fields of a WebSocket's handshake over HTTP/1, which means nothing here (RFC 8441 §5): the instance gets ours, once
+/// (RFC 6455 §11.3.1).
+fn of_handshake(headers: &[Header<'_>], upgrade: Option<&str>) -> Positions {
+    let mut found = Positions::default();
+    let is_one = |name: &str| matches!(name, "sec-websocket-key" | "sec-websocket-accept");
+    let positions = headers.iter().enumerate().filter(|(_, header)| upgrade.is_some() && is_one(header.name));
+    positions.for_each(|(position, _)| found.insert(position));
+    found
+}
 
 fn check_size(path: usize, headers: &[Header<'_>], limits: HeadLimits) -> Result<(), BadRequest> {
     let bytes: usize = headers.iter().map(size).sum();

@@ -1,6 +1,8 @@
 //! Lists in the values of headers that may hold quoted texts (RFC 9110 §5.6.1, §5.6.4): a comma within quotes separates
 //! nothing. Lists of tokens alone have `fields::list`.
 
+use crate::extension::is_token;
+
 /// The members of a list, without empty ones. In a quoted text, a backslash hides the byte behind it.
 pub fn quoted_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     split(value, b',', true)
@@ -9,6 +11,14 @@ pub fn quoted_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The members of a list of entity tags, without empty ones. A backslash is a byte like others there (RFC 9110 §8.8.3).
 pub fn tag_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     split(value, b',', false)
+}
+
+/// Whether it is a list of tokens and nothing else, and not empty.
+pub fn is_token_list(value: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .all(|one| !one.is_empty() && one.iter().copied().all(is_token))
 }
 
 /// The pairs of a member, without empty ones.
@@ -75,6 +85,21 @@ mod tests {
         check(tag_list(br#""a,b", W/"c,""#), r#""a,b"|W/"c,""#);
         check(tag_list(br#""a\", "b""#), r#""a\"|"b""#);
         check(pairs(br#"for=1;host="a;b" ; by=2"#), r#"for=1|host="a;b"|by=2"#);
+    }
+
+    #[test]
+    fn lists_of_tokens_have_nothing_else() {
+        for (value, expected) in [
+            ("x-a", true),
+            ("x-a, X-B,c", true),
+            ("P\"UT", false),
+            ("a b", false),
+            ("a, <x>", false),
+            ("a,,b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_token_list(value.as_bytes()), expected, "{value}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! read an answer (Fetch §3.2). Decides from a head alone.
 
 use pointsman_table::{Cors, OriginGrant};
-use pointsman_wire::{HeaderEdits, RequestHead};
+use pointsman_wire::{HeaderEdits, RequestHead, is_token_list};
 
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 const ALLOW_CREDENTIALS: &str = "Access-Control-Allow-Credentials";
@@ -35,7 +35,7 @@ pub(super) fn edit(cors: &Cors, head: &RequestHead<'_, '_>, edits: &mut HeaderEd
     if is_preflight(head) {
         edits.add("Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
         if granted.is_some() {
-            let asked = |name| head.header(name).filter(|value| is_list(value));
+            let asked = |name| head.header(name).filter(|value| is_token_list(value));
             asked(ASKED_METHOD).iter().for_each(|method| edits.add("Access-Control-Allow-Methods", method));
             asked(ASKED_HEADERS).iter().for_each(|names| edits.add("Access-Control-Allow-Headers", names));
             edits.add("Access-Control-Max-Age", MAX_AGE);
@@ -43,9 +43,4 @@ pub(super) fn edit(cors: &Cors, head: &RequestHead<'_, '_>, edits: &mut HeaderEd
     } else if !cors.is_uniform() {
         edits.add("Vary", b"Origin");
     }
-}
-
-/// Whether it is a list of tokens, and nothing else.
-fn is_list(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
 }

@@ -12,9 +12,11 @@
 //! | `proxy` | PROXY headers |
 //! | `secure` | TLS handshakes; HTTPS |
 //! | `named` | TCP services by TLS server name, and those whose TLS ends here |
+//! | `on_demand` | handshakes that wait for a certificate, where the keys let them ask for one |
 //! | `opening` | the time for all that, and why there is nothing to serve |
 
 mod named;
+mod on_demand;
 mod opening;
 mod proxy;
 mod secure;

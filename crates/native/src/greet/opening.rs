@@ -67,8 +67,13 @@ pub(super) struct Opening<'w> {
 
 impl<'w> Opening<'w> {
     pub(super) fn new(worker: &'w Worker, late: (Fault, &'static str)) -> Self {
-        let deadline = worker.timers.deadline();
         let limit = worker.view().globals.config.timeouts.head;
+        Self::lasting(worker, limit, late)
+    }
+
+    /// The same with another limit.
+    pub(super) fn lasting(worker: &'w Worker, limit: Duration, late: (Fault, &'static str)) -> Self {
+        let deadline = worker.timers.deadline();
         let at = deadline.after(limit);
         Self { worker, deadline, limit, at, late }
     }

@@ -3,18 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-use pointsman_wire::Answer;
+use pointsman_wire::{Answer, NO_APPLICATION_PROTOCOL};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::on_demand;
 use super::opening::{Failure, Opening, Unopened};
 use crate::fault::Fault;
 use crate::multiplex;
 use crate::net::peer::{Ends, Peer};
 use crate::net::presented::AskedId;
 use crate::net::stream::Stream;
-use crate::net::tls::Tls;
+use crate::net::tls::{Greeted, Tls};
 use crate::serve;
 use crate::tls::{Crowded, Keys};
 use crate::worker::{Counted, Worker};
@@ -64,25 +65,79 @@ pub(super) async fn handshake(
     opening: &Opening<'_>,
     stream: TcpStream,
     read: Vec<u8>,
-    choose: impl FnOnce(&Keys, Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>),
+    choose: Choose,
 ) -> Result<Tls, Unopened> {
-    let failed = |why: String| Unopened::Failed(Failure::handshake(why));
     let worker = opening.worker;
-    // The first table brings them. Before it nothing is served.
-    let Some(keys) = worker.keys() else { return Err(failed("there is no table yet".into())) };
-    let accept = Box::pin(Tls::accept(stream, read, |name| choose(&keys, name)));
-    match opening.run(worker.handshakes.run(accept)).await? {
-        Ok(Ok(tls)) => {
-            let (is_tls13, is_resumed) = tls.kind();
-            worker.stats().handshake(is_tls13, is_resumed);
-            Ok(tls)
+    let keys = keys_now(worker)?;
+    let begin = Box::pin(async {
+        let greeted = Tls::greeted(stream, read).await?;
+        match on_demand::is_missing(worker, &keys, &greeted) {
+            true => Ok(Begun::Waits(greeted)),
+            false => answer(greeted, &keys, choose).await.map(Begun::Done),
         }
-        Ok(Err(error)) => Err(failed(error.to_string())),
+    });
+    let tls = match done(opening.run(worker.handshakes.run(begin)).await?)? {
+        Begun::Done(tls) => tls,
+        Begun::Waits(greeted) => {
+            on_demand::wait(worker, greeted.name().unwrap_or_default(), LATE).await?;
+            let keys = keys_now(worker)?;
+            let go_on = Box::pin(answer(greeted, &keys, choose));
+            done(Opening::new(worker, LATE).run(worker.handshakes.run(go_on)).await?)?
+        }
+    };
+    let (is_tls13, is_resumed) = tls.kind();
+    worker.stats().handshake(is_tls13, is_resumed);
+    if tls.was_challenge() {
+        tls.take_leave();
+        return Err(Unopened::Left);
+    }
+    Ok(tls)
+}
+
+/// What a handshake needs for a server name, and what it asks of the client.
+pub(super) type Choose = fn(&Keys, Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>);
+
+/// A handshake whose ClientHello is here.
+enum Begun {
+    Done(Tls),
+    /// There is no certificate for its name, and one may be asked for.
+    Waits(Greeted),
+}
+
+/// The certificates in use.
+fn keys_now(worker: &Worker) -> Result<Arc<Keys>, Unopened> {
+    // The first table brings them. Before it nothing is served.
+    worker.keys().ok_or_else(|| Unopened::Failed(Failure::handshake("there is no table yet")))
+}
+
+/// Does the rest of a handshake.
+async fn answer(greeted: Greeted, keys: &Keys, choose: Choose) -> io::Result<Tls> {
+    let (config, asked) = match greeted.is_challenge() {
+        true => match keys.challenge(greeted.name()) {
+            Some(config) => (config, None),
+            None => return Err(no_challenge(greeted)),
+        },
+        false => choose(keys, greeted.name()),
+    };
+    greeted.accept(config, asked).await
+}
+
+/// What became of a part of a handshake.
+fn done<T>(done: Result<io::Result<T>, Crowded>) -> Result<T, Unopened> {
+    match done {
+        Ok(done) => done.map_err(|error| Unopened::Failed(Failure::handshake(error.to_string()))),
         Err(Crowded) => {
             let crowded = Failure::handshake("it was the oldest of too many handshakes");
             Err(Unopened::Failed(Failure { fault: Fault::TlsTimeout, ..crowded }))
         }
     }
+}
+
+/// Tells an authority that no challenge is answered for this name; why there is no handshake.
+fn no_challenge(greeted: Greeted) -> io::Error {
+    let name = greeted.name().unwrap_or("no name").to_owned();
+    greeted.refuse(&NO_APPLICATION_PROTOCOL);
+    io::Error::other(format!("it asks for the answer to a challenge for {name:?}, and there is none"))
 }
 
 /// What a connection begins with; it is not taken. `None`: the client left.

@@ -21,11 +21,14 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsConnector, TlsStream};
 
 use super::socket::{Bare, Socket};
 
 use super::presented::{AskedId, Presented};
+
+/// What an authority's check of a name speaks (RFC 8737 §6.2). Nobody else gets it.
+pub(crate) const CHALLENGE_PROTOCOL: &[u8] = b"acme-tls/1";
 
 /// A TLS connection after its handshake.
 pub(crate) struct Tls {
@@ -46,26 +49,17 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Does the handshake with a client, of whose connection these bytes were read, with what `choose` has for the server
-    /// name that it asks for, and what it asks of the client then. What went wrong was told to the client by an alert, if
-    /// it still listens.
+    /// Begins the handshake with a client, of whose connection these bytes were read. What went wrong was told to the
+    /// client by an alert, if it still listens.
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
-    pub(crate) async fn accept(
-        stream: TcpStream,
-        read: Vec<u8>,
-        choose: impl FnOnce(Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>),
-    ) -> io::Result<Self> {
+    pub(crate) async fn greeted(stream: TcpStream, read: Vec<u8>) -> io::Result<Greeted> {
         let socket = Rc::new(Bare::Tcp(stream));
         let carrier = Carrier { socket: Rc::clone(&socket), read: read.into() };
         let start = LazyConfigAcceptor::new(Acceptor::default(), carrier).await?;
         let name = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
-        let (config, asked) = choose(name.as_deref());
-        let session = start.into_stream(config).await?;
-        let presented =
-            asked.map(|asked| Rc::new(Presented::new(name, asked, session.get_ref().1.peer_certificates())));
-        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host: None, presented })
+        Ok(Greeted { socket, start, name })
     }
 
     /// Does the handshake with an instance. `host`: the host of the request that it is opened for, if that chose the
@@ -103,6 +97,11 @@ impl Tls {
     /// Whether the handshake agreed on HTTP/2 (RFC 9113 §3.2).
     pub(crate) fn speaks_http2(&self) -> bool {
         self.session.borrow().get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
+    /// Whether this was an authority's check of a name, and there is nothing else to do (RFC 8737 §3).
+    pub(crate) fn was_challenge(&self) -> bool {
+        self.session.borrow().get_ref().1.alpn_protocol() == Some(CHALLENGE_PROTOCOL)
     }
 
     /// The connection below.
@@ -159,6 +158,45 @@ impl Tls {
         let mut flush = pin!(session.flush());
         // The connection is over, whether or not it was told.
         let _ = flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+/// A client's connection whose handshake has begun: its ClientHello is here.
+pub(crate) struct Greeted {
+    socket: Rc<Bare>,
+    start: StartHandshake<Carrier>,
+    name: Option<Box<str>>,
+}
+
+impl Greeted {
+    /// The server name that the client asks for, in lower case.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether this is an authority's check of the name: it speaks that protocol, and no other (RFC 8737 §3).
+    pub(crate) fn is_challenge(&self) -> bool {
+        let Some(mut protocols) = self.start.client_hello().alpn() else { return false };
+        protocols.next() == Some(CHALLENGE_PROTOCOL) && protocols.next().is_none()
+    }
+
+    /// Does the rest of the handshake, and asks this of the client. What went wrong was told to the client by an alert, if
+    /// it still listens.
+    ///
+    /// # Errors
+    /// What rustls says of the client, or what became of the connection.
+    pub(crate) async fn accept(self, config: Arc<ServerConfig>, asked: Option<AskedId>) -> io::Result<Tls> {
+        let Self { socket, start, name } = self;
+        let session = start.into_stream(config).await?;
+        let presented =
+            asked.map(|asked| Rc::new(Presented::new(name, asked, session.get_ref().1.peer_certificates())));
+        Ok(Tls { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host: None, presented })
+    }
+
+    /// Ends the connection with this alert.
+    pub(crate) fn refuse(self, alert: &[u8]) {
+        // The connection is over, whether or not the client can be told.
+        let _ = self.socket.socket().try_write(alert);
     }
 }
 
@@ -278,7 +316,8 @@ mod tests {
         let (server, client) = configs();
         let name = ServerName::try_from("shop.test").unwrap();
         let connect = Tls::connect(Bare::Tcp(near), client, name, None);
-        let (server, client) = tokio::join!(Tls::accept(far, Vec::new(), |_| (server, None)), connect);
+        let accept = async { Tls::greeted(far, Vec::new()).await?.accept(server, None).await };
+        let (server, client) = tokio::join!(accept, connect);
         (server.unwrap(), client.unwrap())
     }
 

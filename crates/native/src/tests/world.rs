@@ -92,8 +92,12 @@ impl World {
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
         let passwords = Arc::new(Passwords::new().expect("random bytes"));
-        let common =
-            Common { limits: Limits { descriptors: 1000, workers: 1 }, observed: Observed::default(), passwords };
+        let common = Common {
+            limits: Limits { descriptors: 1000, workers: 1 },
+            observed: Observed::default(),
+            passwords,
+            wishes: pointsman_engine::cert_wishes::queue().0,
+        };
         let worker = Worker::new(0, Arc::clone(&registry), common);
         let mut world = Self {
             worker,

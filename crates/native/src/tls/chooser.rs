@@ -6,7 +6,7 @@ use std::fmt::{Debug, Formatter};
 use std::sync::{Arc, OnceLock};
 
 use pointsman_table::{Cert, NameMap};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -81,6 +81,11 @@ pub(super) fn usable(pem: &str, provider: &CryptoProvider) -> Result<Arc<Certifi
     Ok(Arc::new(key))
 }
 
+/// What keeps a chain and its key from being used in handshakes, if anything does. Quotes nothing of them.
+pub fn certificate_fault(pem: &str) -> Option<&'static str> {
+    usable(pem, &aws_lc_rs::default_provider()).err()
+}
+
 /// Finds the certificate for a client. A copy shares what is not changed.
 #[derive(Clone, Default)]
 pub(super) struct Chooser {
@@ -106,6 +111,12 @@ impl Chooser {
     /// Whether there is a certificate of this key.
     pub(super) fn has(&self, name: &str) -> bool {
         self.usable.get(name).is_some()
+    }
+
+    /// Whether a certificate covers this server name, in lower case: exactly, or by a wildcard for one label.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        let parent = || name.split_once('.').is_some_and(|(_, parent)| self.wildcard.get(parent).is_some());
+        self.exact.get(name).is_some() || parent()
     }
 
     /// Takes a certificate, in place of the earlier one of its key.
@@ -167,17 +178,18 @@ impl Debug for Usable {
 
 impl ReadyChooser {
     /// The certificate for this server name: exactly, by a wildcard for one label (RFC 9525 §6.3), or the default. Those
-    /// with keys that the client cannot verify are passed over, and ECDSA goes before RSA.
+    /// with keys that the client cannot verify are passed over, those that are valid now go before others, and ECDSA before RSA.
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let name = name.map(str::to_ascii_lowercase);
         let exact = name.as_ref().and_then(|name| self.chooser.exact.get(name));
         let parent = name.as_ref().and_then(|name| name.split_once('.'));
         let wildcard = parent.and_then(|(_, parent)| self.chooser.wildcard.get(parent));
-        let covering = exact.into_iter().chain(wildcard).flat_map(|all| all.iter());
+        let covering = || exact.into_iter().chain(wildcard).flat_map(|all| all.iter());
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
-        let ready = covering.chain(&self.rest).filter_map(|usable| usable.now(now, &self.provider));
-        let mut fitting = ready.filter(|key| key.key.choose_scheme(schemes).is_some());
-        fitting.next().cloned()
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        let ready = |usable: &'_ Arc<Usable>| usable.now(now, &self.provider).filter(fits).cloned();
+        let valid = covering().filter(|usable| usable.cert.is_valid(now)).find_map(ready);
+        valid.or_else(|| covering().chain(&self.rest).find_map(ready))
     }
 }
 
@@ -190,7 +202,6 @@ impl ResolvesServerCert for ReadyChooser {
 #[cfg(test)]
 mod tests {
     use pointsman_table::Staple;
-    use rustls::crypto::aws_lc_rs;
 
     use super::*;
 

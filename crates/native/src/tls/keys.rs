@@ -13,6 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use super::challenges::Challenges;
 use super::chooser::{Chooser, Usable};
 use super::clients::{self, Clients};
 use super::tickets::Ticketer;
@@ -35,6 +36,8 @@ pub(crate) struct Keys {
     plain: Arc<ServerConfig>,
     /// The same for TCP services, whose protocol is their own.
     any_protocol: Arc<ServerConfig>,
+    /// For authorities that check names.
+    challenges: Challenges,
     /// For all others.
     asking: BTreeMap<Arc<Demand>, (Arc<ServerConfig>, AskedId)>,
 }
@@ -97,11 +100,12 @@ impl Keys {
     pub(crate) fn none() -> Arc<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let (certs, clients) = (CertStates::default(), Arc::default());
-        Self::new(certs, clients, Terms::default(), TicketSecrets::default(), provider)
+        let challenges = Challenges::new(&Arc::default(), &provider);
+        Self::new((certs, challenges), clients, Terms::default(), TicketSecrets::default(), provider)
     }
 
     fn new(
-        certs: CertStates,
+        (certs, challenges): (CertStates, Challenges),
         clients: Arc<Clients>,
         terms: Terms,
         tickets: TicketSecrets,
@@ -118,7 +122,7 @@ impl Keys {
             (Arc::clone(asked), (maker.config(Some(verifier), id, HTTP), id))
         });
         let asking = asking.collect();
-        Arc::new(Self { certs, clients, terms, tickets, provider, plain, any_protocol, asking })
+        Arc::new(Self { certs, clients, terms, tickets, provider, plain, any_protocol, challenges, asking })
     }
 
     /// Those of a table. What did not change is not judged again; without any change, the result is `self`.
@@ -131,16 +135,18 @@ impl Keys {
         };
         let config = table.config();
         let terms = Terms { min_version: config.tls_min_version, strict_sni: config.tls_strict_sni };
-        if certs.is_none() && Arc::ptr_eq(&clients, &self.clients) && terms == self.terms {
+        let challenges = self.challenges.next(table.answers(), &self.provider);
+        if certs.is_none() && challenges.is_none() && Arc::ptr_eq(&clients, &self.clients) && terms == self.terms {
             return Arc::clone(self);
         }
+        let challenges = challenges.unwrap_or_else(|| self.challenges.clone());
         let certs = certs.unwrap_or_else(|| self.certs.clone());
-        Self::new(certs, clients, terms, self.tickets.clone(), Arc::clone(&self.provider))
+        Self::new((certs, challenges), clients, terms, self.tickets.clone(), Arc::clone(&self.provider))
     }
 
     /// The same with other secrets for session tickets.
     pub(crate) fn with_tickets(&self, tickets: TicketSecrets) -> Arc<Self> {
-        let (certs, clients) = (self.certs.clone(), Arc::clone(&self.clients));
+        let (certs, clients) = ((self.certs.clone(), self.challenges.clone()), Arc::clone(&self.clients));
         Self::new(certs, clients, self.terms, tickets, Arc::clone(&self.provider))
     }
 
@@ -157,6 +163,16 @@ impl Keys {
     /// is the instance's affair.
     pub(crate) fn config_of_any_protocol(&self) -> (Arc<ServerConfig>, Option<AskedId>) {
         (Arc::clone(&self.any_protocol), None)
+    }
+
+    /// Whether a certificate covers this server name, in lower case.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        self.certs.chooser.covers(name)
+    }
+
+    /// What the handshake of an authority that checks this name needs. `None`: there is nothing to check.
+    pub(crate) fn challenge(&self, name: Option<&str>) -> Option<Arc<ServerConfig>> {
+        self.challenges.config(name?)
     }
 
     /// Whose certificates count for a service, and what is asked for.

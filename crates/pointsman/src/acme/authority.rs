@@ -10,13 +10,13 @@ use instant_acme::{
 };
 use pointsman_store::{Store, StoreError};
 use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use super::client::{AuthorityClient, ComeAgain};
-use super::order::{Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
+use super::order::{AnsweredBy, Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
 
 /// How long one step may take.
 const WITHIN: Duration = Duration::from_secs(45);
@@ -140,6 +140,7 @@ impl Authority {
     fn kind(&self) -> ChallengeType {
         match self.terms.challenge {
             ChallengeKind::Http => ChallengeType::Http01,
+            ChallengeKind::Tls => ChallengeType::TlsAlpn01,
             ChallengeKind::Dns => ChallengeType::Dns01,
         }
     }
@@ -155,9 +156,16 @@ impl Authority {
         }
         Ok(match challenge.status {
             ChallengeStatus::Pending => {
-                let (proof, dns) = (challenge.key_authorization(), self.terms.challenge == ChallengeKind::Dns);
-                let answer = if dns { proof.dns_value() } else { proof.as_str().to_owned() };
-                Some(Sight::Pending(Challenge { token: challenge.token.clone(), answer, dns }))
+                let proof = challenge.key_authorization();
+                let (answer, by) = match self.terms.challenge {
+                    ChallengeKind::Http => (proof.as_str().to_owned(), AnsweredBy::Http),
+                    ChallengeKind::Tls => {
+                        let made = challenge_cert(&challenge.identifier().to_string(), proof.digest().as_ref());
+                        (made.map_err(|error| Error::Other(error.into()))?, AnsweredBy::Tls)
+                    }
+                    ChallengeKind::Dns => (proof.dns_value(), AnsweredBy::Dns),
+                };
+                Some(Sight::Pending(Challenge { token: challenge.token.clone(), answer, by }))
             }
             ChallengeStatus::Processing | ChallengeStatus::Valid => Some(Sight::Checking),
             ChallengeStatus::Invalid => None,
@@ -319,6 +327,17 @@ fn new_key(kind: CertKeyKind) -> Result<String, Trouble> {
         CertKeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
     };
     made.map(|key| key.serialize_pem()).map_err(|error| Trouble::passing(format!("no key can be made: {error}")))
+}
+
+/// The certificate that answers a challenge of the kind tls-alpn-01 (RFC 8737 §3), and its key, in PEM form. `digest`: of
+/// the key authorization, by SHA-256.
+fn challenge_cert(name: &str, digest: &[u8]) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let key = KeyPair::generate()?;
+    let cert = params.self_signed(&key)?;
+    Ok(format!("{}{}", cert.pem(), key.serialize_pem()))
 }
 
 /// The request to sign (RFC 2986), in DER.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
-use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
+use pointsman_table::{Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind, Table};
 use serde::{Deserialize, Serialize};
 
-use super::order::{CertOrder, Challenge};
+use super::order::{AnsweredBy, CertOrder, Challenge, OrderStage};
 use super::revoke::Revocation;
 use crate::control::expiry::utc;
 use crate::control::{AcmeName, IssuedCerts};
@@ -20,8 +20,9 @@ const CERTS: &str = "certs";
 const REVOKE: &str = "revoke";
 /// The key of the answer that shows whether a name leads here.
 const PROBE: &str = "probe";
-/// Failing names that are listed as problems.
+/// Failing names that are listed as problems, and how many of these only handshakes may want.
 const MOST_PROBLEMS: usize = 100;
+const MOST_ON_DEMAND: usize = 10;
 
 /// Where all of this is kept for the balancers of a prefix.
 pub(crate) fn folder(prefix: &str) -> String {
@@ -144,34 +145,73 @@ impl CertBook {
             pem: Ok(Arc::clone(pem)),
             staple: None,
         });
-        let ours = self.orders.values().filter_map(CertOrder::challenge).filter(|challenge| !challenge.dns);
-        let ours = ours.map(|Challenge { token, answer, .. }| (token.as_str().into(), answer.as_str().into()));
-        let probe = self.probe.iter().map(|probe| (probe.token.as_str().into(), probe.answer.as_str().into()));
-        let answers: Answers = more.clone().into_iter().chain(ours).chain(probe).collect();
+        let mut answers = more.clone();
+        for (name, order) in &self.orders {
+            let Some(Challenge { token, answer, by }) = order.challenge() else { continue };
+            let (token, answer) = (token.as_str().into(), answer.as_str().into());
+            match by {
+                AnsweredBy::Http => drop(answers.bodies.insert(token, answer)),
+                AnsweredBy::Tls => drop(answers.certs.insert(name.clone(), ChallengeCert { token, pem: answer })),
+                AnsweredBy::Dns => {}
+            }
+        }
+        if let Some(Probe { token, answer, .. }) = &self.probe {
+            answers.bodies.insert(token.as_str().into(), answer.as_str().into());
+        }
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
     }
 
-    /// How it stands with each of these names.
-    pub(crate) fn names(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[AcmeName]> {
-        let each = wanted.iter().map(|name| {
-            let order = self.orders.get(name);
-            let issued = order.and_then(|order| order.issued.as_ref());
-            AcmeName {
-                name: name.clone(),
-                certificate: cert_name(name).into(),
-                issued: issued.map(|issued| (issued.issuer.as_str().into(), issued.until)),
-                renew: issued.map(|issued| issued.renew),
-                next: order.map_or("order", CertOrder::next_word),
-                due: order.and_then(CertOrder::next_due),
-                error: order.and_then(|order| Some(order.failure.as_ref()?.said.as_str().into())),
-            }
-        });
-        each.collect()
+    /// Forgets a name.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.orders.remove(name);
+        self.certs.remove(name);
     }
 
-    /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter.
+    /// How it stands with each of the names that services want, and with those that handshakes want, as far as this table allows
+    /// them.
+    pub(crate) fn names(&self, wanted: &BTreeSet<Box<str>>, table: Option<&Table>) -> Arc<[AcmeName]> {
+        let mut names = table.map(|table| self.demanded(table)).unwrap_or_default();
+        names.extend(wanted.iter().map(|name| &**name));
+        names.into_iter().map(|name| self.acme_name(name)).collect()
+    }
+
+    fn acme_name(&self, name: &str) -> AcmeName {
+        let order = self.orders.get(name);
+        let issued = order.and_then(|order| order.issued.as_ref());
+        AcmeName {
+            name: name.into(),
+            certificate: cert_name(name).into(),
+            issued: issued.map(|issued| (issued.issuer.as_str().into(), issued.until)),
+            renew: issued.map(|issued| issued.renew),
+            next: order.map_or("order", CertOrder::next_word),
+            due: order.and_then(CertOrder::next_due),
+            error: order.and_then(|order| Some(order.failure.as_ref()?.said.as_str().into())),
+        }
+    }
+
+    /// Those of the names that handshakes wanted that are allowed.
+    pub(crate) fn demanded(&self, table: &Table) -> BTreeSet<&str> {
+        let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
+        table.acme_demanded(demanded.map(|(name, _)| &**name))
+    }
+
+    /// The names that only handshakes want certificates for, as far as they are allowed; and those that are not any more,
+    /// once their certificate has expired.
+    pub(crate) fn on_demand(&self, table: &Table, now: i64) -> BTreeSet<Box<str>> {
+        let allowed = self.demanded(table);
+        let is_over = |order: &CertOrder| order.stage == OrderStage::Idle && !order.is_live(now);
+        let counting = self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
+        let counting = counting.filter(|(name, order)| allowed.contains(&***name) || is_over(order));
+        counting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter, but
+    /// for some of those that handshakes want.
     pub(crate) fn problems(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[Problem]> {
-        let failing = wanted.iter().filter_map(|name| {
+        let fails = |name: &str| self.orders.get(name).is_some_and(|order| order.failure.is_some());
+        let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some()).map(|(name, _)| name);
+        let demanded = demanded.filter(|name| !wanted.contains(*name)).filter(|name| fails(name)).take(MOST_ON_DEMAND);
+        let failing = wanted.iter().filter(|name| fails(name)).chain(demanded).filter_map(|name| {
             let order = self.orders.get(name)?;
             let failure = order.failure.as_ref()?;
             let next = utc(order.due);
@@ -214,7 +254,7 @@ fn cert_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::{OrderFailure, OrderStage};
+    use super::super::order::OrderFailure;
     use super::*;
 
     fn order(version: u64, stage: OrderStage) -> CertOrder {
@@ -228,18 +268,26 @@ mod tests {
     #[test]
     fn the_newest_of_an_order_counts() {
         let mut book = CertBook::default();
-        let challenge = Challenge { token: "t".into(), answer: "a".into(), dns: false };
+        let challenge = Challenge { token: "t".into(), answer: "a".into(), by: AnsweredBy::Http };
         let told = OrderStage::Told { url: "u".into(), challenge, since: 1 };
         book.note("a.test", order(2, told.clone()));
         book.take(put("orders/a.test", serde_json::to_vec(&order(1, OrderStage::Idle)).unwrap()));
         assert_eq!(book.orders["a.test"].stage, told);
-        let issued = book.issued(&[("env".into(), "b".into())].into());
-        assert_eq!(issued.answers.keys().map(|token| &**token).collect::<Vec<_>>(), ["env", "t"]);
+        let by_tls = Challenge { token: "u".into(), answer: "PEM".into(), by: AnsweredBy::Tls };
+        book.note("b.test", order(1, OrderStage::Answering { url: "u".into(), challenge: by_tls }));
+        let more = Answers { bodies: [("env".into(), "b".into())].into(), ..Answers::default() };
+        let issued = book.issued(&more);
+        assert_eq!(issued.answers.tokens().collect::<Vec<_>>(), ["env", "t", "u"]);
+        assert_eq!(&*issued.answers.certs["b.test"].pem, "PEM");
+        book.take(put("probe", br#"{"term":1,"token":"p","answer":"p.x"}"#.to_vec()));
+        assert_eq!(book.issued(&more).answers.bodies["p"].as_ref(), "p.x");
+        book.probe = None;
+        book.take(Update::Changes { revision: 1, changes: vec![Change::Delete { key: "orders/b.test".into() }] });
         book.take(put("orders/a.test", serde_json::to_vec(&order(3, OrderStage::Idle)).unwrap()));
         book.take(put("certs/a.test", b"PEM\n".to_vec()));
         book.take(put("orders/b.test", b"nonsense".to_vec()));
-        let issued = book.issued(&Answers::new());
-        assert!(issued.answers.is_empty());
+        let issued = book.issued(&Answers::default());
+        assert_eq!(*issued.answers, Answers::default());
         assert_eq!(&*issued.certs[0].name, "acme-a.test");
         assert_eq!(issued.certs[0].pem, Ok(b"PEM".as_slice().into()));
         book.take(Update::Reset { revision: 2, entries: Vec::new() });

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -56,16 +56,12 @@ impl AuthorityClient {
     /// # Errors
     /// The file cannot be read, or there is no authority at all.
     pub(super) fn new(ca: Option<&Path>) -> anyhow::Result<Self> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots(ca)?)
-            .with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+        let roots = roots(ca)?;
+        if roots.is_empty() {
+            bail!("this system has no certificate authorities; set --acme-ca FILE to that of the ACME server");
+        }
+        let tls = HttpsConnectorBuilder::new().with_tls_config(tls(roots)?);
+        let connector = tls.https_only().enable_http1().wrap_connector(tcp());
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, come_again: ComeAgain::default() })
     }
@@ -89,10 +85,33 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<RootCertStore> {
         }
         certificates.into_iter().try_for_each(|certificate| roots.add(certificate)).with_context(wrong)?;
     }
-    if roots.is_empty() {
-        bail!("this system has no certificate authorities; set --acme-ca FILE to that of the ACME server");
-    }
     Ok(roots)
+}
+
+fn tls(roots: RootCertStore) -> anyhow::Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp
+}
+
+/// Connections to the operator's own server, over HTTP or HTTPS.
+pub(super) type PlainClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// Makes such connections. `ca`: who vouches for the server besides the system's authorities.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn plain_client(ca: Option<&Path>) -> anyhow::Result<PlainClient> {
+    let tls = HttpsConnectorBuilder::new().with_tls_config(tls(roots(ca)?)?);
+    let connector = tls.https_or_http().enable_http1().wrap_connector(tcp());
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
 impl HttpClient for AuthorityClient {

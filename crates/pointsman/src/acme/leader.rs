@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,8 +21,10 @@ use tracing::{info, warn};
 use super::authority::{Authority, again, is_account_gone, now};
 use super::book::{CertBook, Probe, cert_key, order_key, probe_key};
 use super::check::leads_here;
+use super::due::Candidates;
+use super::endpoint::Endpoint;
 use super::hook::{self, Turn};
-use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble, TroubleKind};
+use super::order::{AnsweredBy, CertOrder, OrderAction, OrderEvent, Trouble, TroubleKind};
 use crate::control::{Around, Status};
 use crate::fleet::{self, Stage};
 use crate::names::Lookup;
@@ -42,7 +45,7 @@ const EVERYWHERE: Duration = Duration::from_secs(10);
 const ASK_FLEET: Duration = Duration::from_millis(50);
 /// How long a step that is done is tried to be written by who leads no more.
 const LAST_WORDS: Duration = Duration::from_secs(90);
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// The longest sleep: somebody may set the clock.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -63,6 +66,8 @@ pub(super) struct Leader<'a> {
     pub(super) book: &'a watch::Sender<CertBook>,
     /// Where outcomes are counted.
     pub(super) around: &'a watch::Sender<Around>,
+    /// Who says which names handshakes may want certificates for.
+    pub(super) endpoint: &'a Endpoint,
 }
 
 impl Leader<'_> {
@@ -140,7 +145,9 @@ pub(super) struct Work<'a> {
     /// Names that are worked at.
     busy: RefCell<BTreeSet<Box<str>>>,
     /// The names that certificates are wanted for.
-    wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
+    pub(super) wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
+    /// Those that only handshakes want.
+    pub(super) on_demand: RefCell<BTreeSet<Box<str>>>,
     authority: Mutex<Option<Rc<Authority>>>,
     /// What balancers answer to show that a name leads to them, in this term.
     probe: OnceCell<Probe>,
@@ -157,6 +164,7 @@ impl<'a> Work<'a> {
             term,
             busy: RefCell::default(),
             wanted: RefCell::default(),
+            on_demand: RefCell::default(),
             authority: Mutex::new(None),
             probe: OnceCell::new(),
             hold: Cell::new(0),
@@ -172,12 +180,15 @@ impl<'a> Work<'a> {
         let leads = |state: &LeaseState| *state == LeaseState::Held { term: held };
         while leads(&state.borrow()) && !self.leader.is_draining() {
             let newest = status.borrow_and_update().table.clone();
-            if newest.as_ref().map(std::sync::Arc::as_ptr) != table.as_ref().map(std::sync::Arc::as_ptr) {
+            if newest.as_ref().map(Arc::as_ptr) != table.as_ref().map(Arc::as_ptr) {
                 *self.wanted.borrow_mut() =
                     Rc::new(newest.as_ref().map(|table| table.acme_names()).unwrap_or_default());
                 table = newest;
             }
             book.mark_unchanged();
+            if let Some(table) = &table {
+                *self.on_demand.borrow_mut() = self.leader.book.borrow().on_demand(table, now());
+            }
             let pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
             tokio::select! {
                 Some(name) = jobs.next() => {
@@ -193,52 +204,22 @@ impl<'a> Work<'a> {
         let _ = timeout(LAST_WORDS, async { while jobs.next().await.is_some() {} }).await;
     }
 
-    /// Begins what is due: what did not fail yet first, then the longest due. Returns how long nothing else is.
+    /// Begins what is due. Returns how long nothing else is.
     fn begin_due(&self, mut begin: impl FnMut(Box<str>), running: usize) -> Duration {
         let room = MOST_JOBS.saturating_sub(running);
         if room == 0 {
             // The end of a job wakes us. Ten thousand names are not looked at until then.
             return LONGEST;
         }
-        let (now, wanted) = (now(), Rc::clone(&self.wanted.borrow()));
         let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
-        let mut next = LONGEST;
-        // An operator waits for them.
-        for (name, revocation) in book.revocations.iter().filter(|(_, revocation)| !revocation.is_refused) {
-            next = next.min(Duration::from_secs(revocation.due.saturating_sub(now).max(0).unsigned_abs()));
-            if revocation.is_due(now) && !busy.contains(name) {
-                busy.insert(name.clone());
-                begin(name.clone());
-            }
-        }
-        // What has begun is no new order; an order that fails keeps no other one waiting.
-        let (mut ready, mut open) = (Vec::new(), busy.len());
-        for name in wanted.iter().filter(|name| !busy.contains(*name)) {
-            let order = book.orders.get(name);
-            let at = order.map_or(now, |order| order.due_by(now));
-            let is_idle = order.is_none_or(|order| order.stage == OrderStage::Idle);
-            let has_failed = order.is_some_and(|order| order.failure.is_some());
-            open += usize::from(!is_idle && !has_failed);
-            let at = if is_idle { at.max(self.hold.get()) } else { at };
-            match at <= now {
-                true => ready.push((has_failed, is_idle, at, name)),
-                false => next = next.min(Duration::from_secs(at.abs_diff(now))),
-            }
-        }
-        ready.sort_unstable();
-        let places = MOST_OPEN.saturating_sub(open);
-        let mut opened = 0;
-        let has_place = |is_idle: bool| {
-            opened += usize::from(is_idle);
-            !is_idle || opened <= places
-        };
-        let begun =
-            ready.into_iter().scan(has_place, |has_place, (_, is_idle, _, name)| Some((has_place(is_idle), name)));
-        for (_, name) in begun.filter(|(has_place, _)| *has_place).take(room) {
+        let (wanted, on_demand) = (Rc::clone(&self.wanted.borrow()), self.on_demand.borrow());
+        let candidates = Candidates { book: &book, wanted: &wanted, on_demand: &on_demand, busy: &busy };
+        let (due, next) = candidates.due((now(), self.hold.get()), (room, MOST_OPEN));
+        for name in due {
             busy.insert(name.clone());
-            begin(name.clone());
+            begin(name);
         }
-        next
+        next.map_or(LONGEST, |next| next.min(LONGEST))
     }
 
     /// Works at one name until that has to wait. Returns the name.
@@ -248,9 +229,13 @@ impl<'a> Work<'a> {
             let revocation = book.revocations.get(&name).filter(|revocation| revocation.is_due(now())).cloned();
             (revocation, book.orders.get(&name).cloned())
         };
-        match revocation {
-            Some(revocation) => Box::pin(self.revoke(&name, revocation)).await,
-            None => self.drive(&name, order.unwrap_or_else(|| CertOrder::wished(now()))).await,
+        let is_wanted = self.wanted.borrow().contains(&name);
+        match (revocation, order.or_else(|| is_wanted.then(|| CertOrder::wished(now())))) {
+            (Some(revocation), _) => Box::pin(self.revoke(&name, revocation)).await,
+            (None, Some(order)) if self.is_forgotten(&name, &order) => self.forget(&name).await,
+            (None, Some(order)) => self.drive(&name, order).await,
+            // Only a handshake wanted it, and it is gone.
+            (None, None) => {}
         }
         name
     }
@@ -259,7 +244,7 @@ impl<'a> Work<'a> {
     async fn drive(&self, name: &str, mut order: CertOrder) {
         let mut action = Some(order.next(now()));
         while let Some(to_do) = action.take() {
-            if self.over.get().is_some() || !self.wanted.borrow().contains(name) {
+            if self.over.get().is_some() || !self.is_wanted(name) {
                 break;
             }
             let event = Box::pin(self.perform(name, to_do)).await;
@@ -272,7 +257,8 @@ impl<'a> Work<'a> {
                 break;
             }
             self.leader.book.send_modify(|book| book.note(name, order.clone()));
-            if let Some(challenge) = before.filter(|challenge| challenge.dns && order.challenge().is_none())
+            if let Some(challenge) =
+                before.filter(|challenge| challenge.by == AnsweredBy::Dns && order.challenge().is_none())
                 && let Err(trouble) = hook::change(&self.leader.settings, Turn::CleanUp, name, &challenge.answer).await
             {
                 warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
@@ -301,6 +287,7 @@ impl<'a> Work<'a> {
 
     async fn attempt(&self, name: &str, action: OrderAction) -> Result<OrderEvent, Trouble> {
         if matches!(action, OrderAction::Open { .. }) {
+            self.check_allowed(name).await?;
             self.check(name).await?;
         }
         let authority = self.authority().await?;
@@ -318,9 +305,11 @@ impl<'a> Work<'a> {
             }
             OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
             OrderAction::Tell { url, challenge } => {
-                match challenge.dns {
-                    true => hook::change(&self.leader.settings, Turn::Present, name, &challenge.answer).await?,
-                    false => {
+                match challenge.by {
+                    AnsweredBy::Dns => {
+                        hook::change(&self.leader.settings, Turn::Present, name, &challenge.answer).await?;
+                    }
+                    AnsweredBy::Http | AnsweredBy::Tls => {
                         if let Some(late) = self.everywhere(&challenge.token).await {
                             warn!(
                                 "certificate for {name}: the authority is told although not every balancer answers it: {late}"

@@ -4,12 +4,17 @@
 //! table: names wanted ─> leader ─steps─> authority ─> the ACME server
 //!                          │  ^
 //! store: /_pointsman<prefix>/acme/{orders,certs}/<name> ─follow─> CertBook ─> IssuedCerts ─> control ─> every table
+//!          ^─wished─ Demand <─ handshakes: names on demand
 //! ```
 
 mod authority;
 mod book;
 mod check;
 mod client;
+mod demand;
+mod demanded;
+mod due;
+mod endpoint;
 mod hook;
 mod leader;
 mod order;
@@ -17,12 +22,13 @@ mod revoke;
 mod revoking;
 mod update;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_engine::cert_wishes::CertWish;
 use pointsman_store::{Condition, Store, StoreSettings};
 use pointsman_table::{Answers, Table};
 use tokio::sync::{mpsc, watch};
@@ -34,6 +40,8 @@ use crate::names::Lookup;
 use crate::settings::AcmeSettings;
 use crate::tenure::Tenure;
 pub(crate) use book::{CertBook, cert_key, folder, order_key, revoke_key};
+use demand::Demand;
+use endpoint::Endpoint;
 use leader::Leader;
 pub(crate) use order::{CertOrder, IssuedFacts, OrderStage};
 pub(crate) use revoke::{REVOKE_REASONS, Revocation};
@@ -51,7 +59,9 @@ pub(crate) async fn keep(
     (asking, name, lookup): (AcmeSettings, String, Lookup),
     (status, mut tenure): (watch::Receiver<Status>, Tenure),
     (issued, around): (watch::Sender<Option<IssuedCerts>>, watch::Sender<Around>),
+    wishes: mpsc::Receiver<CertWish>,
 ) {
+    let endpoint = Endpoint::new(asking.ca.clone());
     let folder = folder(&settings.prefix);
     let answers = Arc::clone(&asking.answers);
     let book = watch::Sender::new(CertBook::default());
@@ -73,11 +83,22 @@ pub(crate) async fn keep(
                 status: status.clone(),
                 book,
                 around: &around,
+                endpoint: &endpoint,
             };
             Box::pin(leader.run()).await;
         }
     };
+    let demand = Demand {
+        store,
+        folder: &folder,
+        book: &book,
+        status: status.clone(),
+        endpoint: &endpoint,
+        told: Cell::default(),
+        writing: Cell::default(),
+    };
     tokio::join!(
+        Box::pin(demand.run(wishes)),
         Box::pin(follow((store, settings), &folder, &book, read, status.clone())),
         Box::pin(publish(&book, is_read, status.clone(), (&answers, &issued, &around))),
         Box::pin(leading),
@@ -144,7 +165,7 @@ async fn publish(
         }
         let (now, problems, names) = {
             let book = changes.borrow_and_update();
-            (Some(book.issued(answers)), book.problems(&known.1), book.names(&known.1))
+            (Some(book.issued(answers)), book.problems(&known.1), book.names(&known.1, known.0.as_deref()))
         };
         issued.send_if_modified(|last| {
             let is_news = *last != now;

@@ -17,6 +17,11 @@ const CHECKS: i64 = 180;
 const SIGNS: i64 = 900;
 /// Seconds until the next try after so many failures of one name in a row. Let's Encrypt lets a name fail five times an hour.
 const AFTER_REFUSAL: [i64; 7] = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600];
+/// How many of these are skipped for a name that only handshakes want, until it has a certificate, how often it is tried, and
+/// how often it is looked at if it leads elsewhere. It is never forgotten within the hour in which it counts as a new one.
+const SKIPPED_ON_DEMAND: u32 = 3;
+const TRIES_ON_DEMAND: u32 = 2;
+const LOOKS_ON_DEMAND: u32 = 9;
 /// The same if the authority cannot be reached or does not say why.
 pub(super) const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
 /// The same if the name leads elsewhere: nobody is bothered by looking again.
@@ -38,6 +43,9 @@ pub(crate) struct CertOrder {
     pub(crate) stage: OrderStage,
     /// When the next step is due, in seconds since the epoch.
     pub(crate) due: i64,
+    /// When a handshake wanted it, in seconds since the epoch, if none but handshakes do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_demand: Option<i64>,
     /// Refusals in a row, and outages in a row.
     #[serde(default)]
     pub(crate) refusals: u32,
@@ -87,11 +95,24 @@ pub(crate) enum OrderStage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Challenge {
     pub(crate) token: String,
-    /// What balancers say, or the value of the TXT record.
+    /// What balancers say, the certificate that they show and its key, or the value of the TXT record.
     pub(crate) answer: String,
-    /// It is answered by DNS, and not by balancers.
+    /// Where it is answered.
     #[serde(default)]
-    pub(crate) dns: bool,
+    pub(crate) by: AnsweredBy,
+}
+
+/// Where a challenge is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AnsweredBy {
+    /// By balancers, over HTTP.
+    #[default]
+    Http,
+    /// By balancers, in a TLS handshake.
+    Tls,
+    /// By a name server.
+    Dns,
 }
 
 /// A failure in words: the authority's own, if it gave any.
@@ -214,6 +235,23 @@ impl CertOrder {
         Self { due: now, ..Self::default() }
     }
 
+    /// For a name that a handshake wants one for.
+    pub(crate) fn on_demand(now: i64) -> Self {
+        Self { on_demand: Some(now), ..Self::wished(now) }
+    }
+
+    /// Whether there is a certificate that still counts.
+    pub(crate) fn is_live(&self, now: i64) -> bool {
+        self.issued.as_ref().is_some_and(|issued| now < issued.until)
+    }
+
+    /// Whether it is forgotten instead of tried again: only handshakes wanted it, and the authority keeps refusing, or the name
+    /// keeps leading elsewhere.
+    pub(crate) fn is_hopeless(&self, now: i64) -> bool {
+        let is_tried = self.refusals >= TRIES_ON_DEMAND || self.misses >= LOOKS_ON_DEMAND;
+        self.on_demand.is_some() && self.stage == OrderStage::Idle && is_tried && !self.is_live(now)
+    }
+
     /// The same, to be renewed now: an operator wants it.
     pub(crate) fn renewed(mut self, now: i64) -> Self {
         self.version += 1;
@@ -228,7 +266,8 @@ impl CertOrder {
     pub(crate) fn imported(self, facts: IssuedFacts) -> Self {
         let renew = usual_renewal(facts.from, facts.until, 0.0);
         let issued = Some(IssuedFacts { renew, ..facts });
-        Self { term: self.term, version: self.version + 1, due: renew, issued, ..Self::default() }
+        let (term, version) = (self.term, self.version + 1);
+        Self { term, version, due: renew, issued, on_demand: self.on_demand, ..Self::default() }
     }
 
     /// What is done next, for people.
@@ -379,7 +418,9 @@ impl CertOrder {
             TroubleKind::Refusal => {
                 self.refusals = self.refusals.saturating_add(1);
                 self.stage = OrderStage::Idle;
-                rung(&AFTER_REFUSAL, self.refusals)
+                // Nobody set a name that a handshake wants: it may well lead elsewhere.
+                let skipped = if self.on_demand.is_some() && self.issued.is_none() { SKIPPED_ON_DEMAND } else { 0 };
+                rung(&AFTER_REFUSAL, self.refusals + skipped)
             }
             TroubleKind::Passing => {
                 self.outages = self.outages.saturating_add(1);

@@ -20,7 +20,7 @@ fn pending() -> OrderEvent {
 }
 
 fn challenge() -> Challenge {
-    Challenge { token: "t".into(), answer: "t.print".into(), dns: false }
+    Challenge { token: "t".into(), answer: "t.print".into(), by: AnsweredBy::Http }
 }
 
 fn ready(key: Option<&str>) -> OrderEvent {
@@ -190,4 +190,31 @@ fn renewal_at_two_thirds_or_when_the_authority_wishes() {
     let (order, _) = order.step(OrderEvent::Consulted { window: Some((0, 10)), again: 9999 }, 5000, 0.5);
     assert_eq!(order.due, 5);
     assert_eq!(order.next(5000), OrderAction::Open { replaces: Some("a.b".into()) });
+}
+
+#[test]
+fn names_on_demand_are_tried_less_and_forgotten() {
+    let refusal = |said: &str| OrderEvent::Failed(Trouble::refusal(said));
+    let order = check(CertOrder::on_demand(0), vec![(refusal("no"), "idle, in 3600: no")]);
+    assert!(!order.is_hopeless(3601));
+    let order = check(order, vec![(refusal("no"), "idle, in 10800: no")]);
+    assert!(order.is_hopeless(14_401));
+    let issued = Some(IssuedFacts { until: 20_000, ..facts(None) });
+    let order = CertOrder { issued, ..order };
+    assert!(!order.is_hopeless(14_401), "its certificate still counts");
+    assert!(order.is_hopeless(20_000));
+    assert!(!CertOrder { on_demand: None, ..order }.is_hopeless(20_000), "a service wants it");
+}
+
+#[test]
+fn names_on_demand_that_lead_elsewhere_are_forgotten_once_they_are_no_new_ones() {
+    const HOUR: i64 = 3600;
+    let (mut order, mut now) = (CertOrder::on_demand(0), 0);
+    while !order.is_hopeless(now) {
+        order = order.step(OrderEvent::Failed(Trouble::elsewhere("not here")), now, 0.0).0;
+        now = order.due;
+    }
+    assert!((HOUR..3 * HOUR).contains(&now), "{now}");
+    assert_eq!(order.refusals, 0);
+    assert!(!CertOrder { on_demand: None, ..order }.is_hopeless(now), "a service wants it");
 }

@@ -18,7 +18,7 @@ fn the_command_line_holds_together() {
 #[test]
 fn command_lines() {
     for (line, expected) in [
-        ("pointsman run --http :1 --http :2", r#"(Run, {"http": [":1", ":2"]})"#),
+        ("pointsman run --http :1 --http :2", r#"(Run { takeover: false }, {"http": [":1", ":2"]})"#),
         (
             "pointsman set --store d services/a/b -1",
             r#"Set { key: "services/a/b", value: "-1", more: [], dry_run: false, force: false, wait: Wait { wait: None } }, {"store": ["d"]}"#,

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use pointsman_native::certificate_fault;
 use pointsman_store::{Amended, Store};
 use pointsman_table::{Cert, shown};
 use serde::Serialize;
@@ -26,7 +27,7 @@ const DAY: i64 = 86_400;
 struct CertRow {
     /// The name that it is for, and all names of a certificate below `certs/`.
     names: Vec<String>,
-    /// The key that holds it, or `acme`.
+    /// The key that holds it, `acme`, or `on-demand` if only handshakes wanted it.
     source: String,
     /// When it expires, in seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +112,10 @@ fn now() -> i64 {
 fn own_row(name: &str, pem: &[u8]) -> CertRow {
     let cert = std::str::from_utf8(pem).map_err(|_| "it is no text".to_owned()).and_then(Cert::parse);
     let (cert, error) = match cert {
-        Ok(cert) => (Some(cert), None),
+        Ok(cert) => {
+            let fault = certificate_fault(cert.pem.as_str());
+            (Some(cert), fault.map(|why| format!("{why}; it is not used")))
+        }
         Err(error) => (None, Some(error)),
     };
     CertRow {
@@ -128,7 +132,7 @@ fn own_row(name: &str, pem: &[u8]) -> CertRow {
 fn issued_row(name: &str, order: &CertOrder) -> CertRow {
     CertRow {
         names: vec![name.to_owned()],
-        source: "acme".to_owned(),
+        source: if order.on_demand.is_some() { "on-demand" } else { "acme" }.to_owned(),
         expires: order.issued.as_ref().map(|issued| issued.until),
         issuer: order.issued.as_ref().map(|issued| issued.issuer.clone()).unwrap_or_default(),
         next: order.next_word().to_owned(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pointsman_table::{Change, Compiled, KeySet, Limits, Names, Problem, Table, compile};
+use pointsman_native::certificate_fault;
+use pointsman_table::{Change, Compiled, KeySet, Limits, Names, Problem, ProblemKind, Table, compile};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
@@ -90,11 +91,19 @@ async fn read(settings: &Settings, standpoint: Standpoint, looks_up: bool) -> an
     if looks_up {
         compiled = with_addresses(compiled, &settings.resolvers, (&key_set, &before), limits).await;
     }
+    let certs = compiled.table.certs().iter().filter_map(|(name, _)| rejected_cert(&compiled.table, name));
+    compiled.problems.extend(certs);
     let ignored = timeout(PATIENCE, store.ignored_now()).await;
     let ignored = ignored.ok().and_then(Result::ok).flatten();
     compiled.problems.extend(ignored.map(|api| apis::problem(api, &settings.store.prefix)));
     compiled.problems.extend(of_folder);
     Ok(compiled)
+}
+
+/// A certificate that no handshake could use.
+pub(super) fn rejected_cert(table: &Table, name: &str) -> Option<Problem> {
+    let why = certificate_fault(table.certs().get(name)?.pem.as_str())?;
+    Some(table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), format!("{why}; it is not used")))
 }
 
 /// The keys compiled as they are, and as they would be after these changes.

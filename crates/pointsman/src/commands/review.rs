@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::net::Ipv6Addr;
 
-use pointsman_table::{Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, doubt, shown};
+use pointsman_table::{Capabilities, Change, KeySet, Limits, Problem, ProblemKind, Table, compile, doubt, shown};
 
 use super::Outcome;
+use super::once::rejected_cert;
 use super::proposal::{Present, Proposal, Proposed, changes, is_below, relative, shown_key};
 
 /// A balancer's judgement of a change.
@@ -26,7 +27,7 @@ impl Review {
         // Read every key, whichever engine the balancers have; a feature that an engine lacks is that balancer's own
         // problem.
         let own = present.own.clone();
-        let limits = Limits { prefix: prefix.into(), own, capabilities: Capabilities::HAPROXY, ..Limits::default() };
+        let limits = Limits { prefix: prefix.into(), own, capabilities: Capabilities::EVERY, ..Limits::default() };
         let mut keys = KeySet::default();
         let entry = |(key, value): (&String, &Vec<u8>)| Some((relative(prefix, key)?.into(), (**value).into()));
         keys.reset(1, present.values.iter().filter_map(entry));
@@ -43,7 +44,10 @@ impl Review {
         let owned = changes.iter().filter(is_owned).map(|change| owned(prefix, &change.key)).collect();
         let named = proposal.puts.keys().map(|key| (**key).into()).collect();
         let mut review = Self { named, owned, errors: doubts(prefix, proposal), ..Self::default() };
-        for problem in compile(&keys, None, &limits).problems {
+        let after = compile(&keys, None, &limits);
+        review.judge_certs(prefix, changes, &after.table);
+        review.doubt_hashes(changes, &limits);
+        for problem in after.problems {
             let same = |old: &Problem| (&old.key, old.kind, &old.value) == (&problem.key, problem.kind, &problem.value);
             let is_new = !before.problems.iter().any(same);
             let served = |(protocol, name): (_, &str)| before.table.service(protocol, name).is_some();
@@ -64,11 +68,42 @@ impl Review {
                 }
                 // A service that is written key by key has no rule, or no instance, for a while.
                 ProblemKind::NoRule if is_new && was_served => review.warnings.push(said(prefix, &problem)),
-                ProblemKind::Shadowed | ProblemKind::Denied if is_new => review.warnings.push(said(prefix, &problem)),
+                ProblemKind::Shadowed | ProblemKind::Denied | ProblemKind::NoTarget if is_new => {
+                    review.warnings.push(said(prefix, &problem))
+                }
                 _ => {}
             }
         }
         review
+    }
+
+    /// Certificates that are written, and that no handshake could use.
+    fn judge_certs(&mut self, prefix: &str, changes: &[Proposed], table: &Table) {
+        let names = changes.iter().filter_map(|change| relative(prefix, &change.key)?.strip_prefix("certs/"));
+        self.errors.extend(names.filter_map(|name| rejected_cert(table, name)));
+    }
+
+    /// Password hashes that only crypt(3), and so only the HAProxy engine, knows.
+    fn doubt_hashes(&mut self, changes: &[Proposed], limits: &Limits) {
+        let prefix = &*limits.prefix;
+        let of_users = changes.iter().filter(|change| change.key.ends_with("/basic_auth_secrets"));
+        let entry = |change: &Proposed| Some((relative(prefix, &change.key)?.into(), (**change.new.as_ref()?).into()));
+        let entries: Vec<_> = of_users.filter_map(entry).collect();
+        if entries.is_empty() {
+            return;
+        }
+        let mut alone = KeySet::default();
+        alone.reset(1, entries);
+        let problems = |capabilities| compile(&alone, None, &Limits { capabilities, ..limits.clone() }).problems;
+        let of_all = problems(limits.capabilities);
+        for problem in
+            problems(Capabilities::NATIVE).into_iter().filter(|problem| problem.kind == ProblemKind::BadValue)
+        {
+            if !of_all.contains(&problem) {
+                self.warnings
+                    .push(format!("{}; the native engine would not serve the service", said(prefix, &problem)));
+            }
+        }
     }
 
     /// Whether the problem is about a key that is written, or about the misspelt tree that such a key is in.

@@ -27,7 +27,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
-use pointsman_table::{Bind, Capabilities, Compiled, KeySet, Limits, Names, OuterCert, Places, Table, compile};
+use pointsman_table::{
+    Answers, Bind, Capabilities, Compiled, KeySet, Limits, Names, OuterCert, Places, Table, compile,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -490,6 +492,12 @@ impl Control {
     /// Likewise. Authorities wait for answers, and clients for certificates.
     fn issued(&mut self, issued: Option<IssuedCerts>) {
         let IssuedCerts { certs, answers } = issued.unwrap_or_default();
+        let answers = if self.limits.capabilities.answers_by_tls() {
+            answers
+        } else {
+            // The fleet is told of those only that are given.
+            Arc::new(Answers { bodies: answers.bodies.clone(), ..Answers::default() })
+        };
         (self.limits.issued, self.limits.answers) = (certs, answers);
         if self.status.borrow().table.is_some() {
             self.burst.add(Instant::now());

@@ -239,7 +239,7 @@ impl Member {
 
     /// Lists the challenges that it answers, up to the limit.
     pub fn list_answers(&mut self, answers: &Answers) {
-        self.answers = answers.keys().take(MOST_ANSWERS).map(ToString::to_string).collect();
+        self.answers = answers.tokens().take(MOST_ANSWERS).map(ToString::to_string).collect();
     }
 
     /// Drops the excess from the list, instances without open requests first.

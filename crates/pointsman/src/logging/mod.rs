@@ -185,7 +185,8 @@ fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
 /// The filter with the targets that lines really have: `pointsman_store` for `pointsman::store`.
 fn targets(filter: &str) -> String {
     let replace = |text: String, part: &str| text.replace(&format!("pointsman::{part}"), &format!("pointsman_{part}"));
-    PARTS.into_iter().fold(filter.to_owned(), replace)
+    // What clients do wrong is told in our own words, with their address, and seldom: not a line a frame. A later one counts.
+    format!("h2=error,{}", PARTS.into_iter().fold(filter.to_owned(), replace))
 }
 
 #[cfg(test)]

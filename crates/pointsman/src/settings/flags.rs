@@ -187,8 +187,8 @@ pub static FLAGS: &[Flag] = &[
         name: "stats-socket",
         value: "PATH",
         group: Group::Serve,
-        help: "A Unix socket that answers commands of HAProxy's stats socket, for HAProxy's tools. In quotes, words of \
-               HAProxy may follow: mode 660, level admin. Only with level admin can its clients change keys",
+        help: "A Unix socket for HAProxy's tools: it answers commands of HAProxy's stats socket. In quotes, words of HAProxy \
+               may follow: mode 660, level admin. Only with level admin can its clients change keys",
         default: "none; mode 600, level operator",
         read: |draft, choice| {
             draft.stats_socket = Some(stats_socket::parse(choice.text())?);
@@ -242,7 +242,7 @@ pub static FLAGS: &[Flag] = &[
         name: "instances-deny",
         value: "PLACE",
         group: Group::Serve,
-        help: "Where instances may not be, even if --instances-allow permits it. May be given more than once",
+        help: "Where instances may not be: even if --instances-allow permits it. May be given more than once",
         many: true,
         read: |draft, choice| {
             draft.places.deny = Area::parse(&choice.values.join(","))?;
@@ -303,8 +303,8 @@ pub static FLAGS: &[Flag] = &[
         name: "guard",
         value: "SHARE|off",
         group: Group::Serve,
-        help: "The share of services or instances, and at least ten, that may be taken away at once; more is served on, with \
-               a problem. The key config/guard overrides it",
+        help: "The share of services or instances that may be taken away at once: or ten, if that is more; what goes beyond \
+               is served on, with a problem. The key config/guard overrides it",
         default: "50%",
         read: |draft, choice| {
             draft.guard.share = guard_share(choice.text())?;
@@ -316,7 +316,7 @@ pub static FLAGS: &[Flag] = &[
         name: "guard-hold",
         value: "TIME",
         group: Group::Serve,
-        help: "How long more than that is served on, unless its keys come back or `pointsman guard release` lets it go",
+        help: "How long more than that is served on: unless its keys come back or `pointsman guard release` lets it go",
         default: "10m",
         read: |draft, choice| {
             draft.guard.hold = parse::wait(choice.text())?;

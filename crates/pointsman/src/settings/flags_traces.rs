@@ -37,7 +37,7 @@ pub(super) const METRICS_EXEMPLARS: Flag = Flag {
     name: "metrics-exemplars",
     value: "on|off",
     group: Group::Native,
-    help: "With --otlp: tell Prometheus a trace for each bucket of a service's latencies, if it asks for OpenMetrics",
+    help: "Name traces in /metrics: with --otlp, one for each bucket of a service's latencies, if OpenMetrics is asked for",
     default: "off",
     read: |draft, choice| {
         draft.otlp.exemplars = match choice.text() {

@@ -30,7 +30,7 @@ pub(super) fn certificates(environment: &Environment) -> Arc<[OuterCert]> {
 pub(super) fn answers(environment: &Environment) -> Arc<Answers> {
     let values = environment.iter().filter(|(name, _)| name.starts_with(ANSWER)).map(|(_, value)| value.trim());
     let answer = |value: &str| value.split_once('.').map(|(token, _)| (token.into(), value.into()));
-    Arc::new(values.filter_map(answer).collect())
+    Arc::new(Answers { bodies: values.filter_map(answer).collect(), ..Answers::default() })
 }
 
 fn cert(name: String, variable: &str, pem: &str) -> OuterCert {

@@ -1,6 +1,8 @@
 //! Certificates by ACME: Pebble, which checks names for real and refuses half of the nonces, several balancers of an id,
 //! and every kind of store.
 
+mod handshakes;
+
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ pub(crate) struct World {
     pub(crate) pebble: Pebble,
     pub(crate) store: Store,
     pub(crate) balancers: Vec<(Pointsman, SocketAddr)>,
+    /// Where they listen for HTTP.
+    http_port: u16,
     /// More flags of balancers, variables of theirs, and what they are started by.
     pub(crate) flags: Vec<String>,
     pub(crate) variables: Vec<(&'static str, String)>,
@@ -35,6 +39,7 @@ impl World {
         let pebble = pebble(&server);
         let mut world = Self {
             names: server,
+            http_port: pebble.http_port(),
             pebble,
             store,
             balancers: Vec::new(),
@@ -71,8 +76,8 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, number: u8) {
-        let https = crate::harness::free_address();
-        let http = format!("127.0.0.{number}:{}", self.pebble.http_port());
+        let https = SocketAddr::from(([127, 0, 0, number], self.pebble.tls_port()));
+        let http = format!("127.0.0.{number}:{}", self.http_port);
         let flags: Vec<&str> = self.store.flags.iter().chain(&self.flags).map(String::as_str).collect();
         let launch = Launch::bare().args(&flags).args(&["--name", &format!("lb{number}"), "--workers", "1"]);
         let launch = launch.args(&["--engine", engine().name(), "--admin", "127.0.0.1:0", "--http", &http]);

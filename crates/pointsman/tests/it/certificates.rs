@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::harness::{
-    Backend, Engine, Launch, Pointsman, Site, certificate, engine, epoch, free_address, run, shell, wait,
+    Authority, Backend, Engine, Launch, Pointsman, Site, certificate, engine, epoch, free_address, run, shell, wait,
 };
 
 const DAY: i64 = 86_400;
@@ -101,6 +101,46 @@ fn time_alone_brings_and_ends_problems_of_certificates() {
     assert!((running.metric("pointsman_swaps_total", &[]) - swaps).abs() < 0.5, "no key changed");
     // It is served all the same.
     assert_eq!(presented(https, "brief.test"), "brief.test");
+}
+
+/// The new one comes before the old one is removed, or the other way round: nobody sees the one that has expired.
+#[test]
+fn a_certificate_that_is_valid_goes_before_one_that_is_not() {
+    if engine().differs("valid-first") {
+        return;
+    }
+    let (site, backend) = (Site::new(), Backend::naming("one"));
+    let (_running, https) = serving(&site, &backend);
+    let authority = Authority::new();
+    let issue = |label: &str, life| {
+        std::fs::read_to_string(authority.issue_for(label, "DNS:two.test", life)).expect("PEM is text")
+    };
+    let now = epoch();
+    site.put("certs/a", issue("old", [now - 3 * DAY, now - DAY]));
+    wait("the only one", || presented(https, "two.test") == "old");
+    site.put("certs/b", issue("new", [now - DAY, now + 30 * DAY]));
+    wait("the valid one", || presented(https, "two.test") == "new");
+    site.remove("certs/b");
+    wait("the old one again", || presented(https, "two.test") == "old");
+}
+
+/// What handshakes cannot use is not written, and `check` and `certs` say so of what is there.
+#[test]
+fn a_key_of_another_certificate_is_told_by_every_command() {
+    let site = Site::new();
+    let authority = Authority::new();
+    let [one, other] = ["one", "other"].map(|label| {
+        std::fs::read_to_string(authority.issue(label, &format!("DNS:{label}.test"))).expect("PEM is text")
+    });
+    let chain = &one[..one.find("-----BEGIN PRIVATE KEY").or(one.find("-----BEGIN EC")).expect("a key comes last")];
+    let key = &other[other.find("-----BEGIN PRIVATE KEY").or(other.find("-----BEGIN EC")).expect("a key comes last")..];
+    let (mixed, store) = (format!("{chain}{key}"), site.folder().display().to_string());
+    let ask = |command: &[&str]| run(&[command, &["--store", &store, "--prefix", "/"]].concat());
+    let refused = ask(&["set", "certs/mixed", &mixed]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("belongs to another certificate"), "{refused:?}");
+    site.put("certs/mixed", &mixed);
+    assert!(ask(&["check"]).stdout.contains("belongs to another certificate"), "{:?}", ask(&["check"]));
+    assert!(ask(&["certs"]).stdout.contains("belongs to another certificate"), "{:?}", ask(&["certs"]));
 }
 
 #[test]

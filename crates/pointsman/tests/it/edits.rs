@@ -60,6 +60,22 @@ fn a_value_that_no_balancer_could_use_is_refused() {
         store.run("set tcp-services/a/port 5432 tcp-services/a/one 10.0.0.1").ok();
         assert_no(&store.run("set tcp-services/b/port 5432"), &["tcp-services/b/port: port taken: "]);
         assert_no(&store.run("set service/shop/web 10.0.0.1"), &["unknown key", "did you mean services?"]);
+        // Keys that only one engine has are judged like all others.
+        for (key, value) in [
+            ("rate_limit", "5"),
+            ("forward_auth", "127.0.0.1:9"),
+            ("limit/queue", "x"),
+            ("limit/requests", "x"),
+            ("timeout/request", "x"),
+            ("errors/999", "x"),
+        ] {
+            assert_no(&store.run(&format!("set services/shop/{key} {value}")), &[key, "nothing was written"]);
+        }
+        assert_done(&store.run("set services/shop/split/canary 5%"), "", "no target: there is no service canary");
+        let hash = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$tnSYvahCwPBHKZUspmcxMfb0.WiB9W.zEaKlOBL35rC";
+        let file = Files::new();
+        let file = file.write("users", &format!("services/shop/basic_auth_secrets = user a password {hash}"));
+        assert_done(&apply(&store, &file, "--dry-run"), "", "the native engine would not serve the service");
         // No message repeats a misplaced value.
         let key = "-----BEGIN-PRIVATE-KEY-----";
         let secret = store.run(&format!("set services/shop/domain shop.test {key} x"));

@@ -449,7 +449,7 @@ fn who_is_asked_must_be_there() {
         "good",
         &["services/s/forward_auth = \"http://10.0.0.2:4180/x a:b\": bad value"],
     );
-    let own = "services/http://192.0.2.7:5432/upstreams/server = \"192.0.2.7:5432\": loop: ";
+    let own = "services/s/forward_auth: loop: ";
     check(
         &format!("tcp-services/t/port = 5432\ntcp-services/t/a = 10.0.0.1\n{}", asks("http://192.0.2.7:5432/x")),
         "good http://192.0.2.7:5432 s t",

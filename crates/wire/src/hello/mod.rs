@@ -28,6 +28,9 @@ const MESSAGE_HEADER: usize = 4;
 /// The alert that ends a connection whose server name nobody has: `unrecognized_name`, fatal (RFC 6066 §3), in a record
 /// (RFC 8446 §6).
 pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// The alert that ends a connection whose client names no protocol that is spoken for its name (ALPN):
+/// `no_application_protocol`, fatal (RFC 7301 §3.2).
+pub const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
 
 /// What a connection begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]

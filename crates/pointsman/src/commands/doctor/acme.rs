@@ -21,13 +21,20 @@ const LATE: i64 = 12 * 3600;
 
 /// Nothing if no certificates by ACME are wanted.
 pub(super) async fn look(settings: &Settings, table: &Table, within: Duration) -> Vec<Observation> {
-    let wanted = table.acme_names();
-    let Some(store) = Store::open(&settings.store).ok().filter(|_| !wanted.is_empty()) else { return Vec::new() };
+    let mut wanted = table.acme_names();
+    let may_want = !wanted.is_empty() || table.config().acme.is_on_demand();
+    let Some(store) = Store::open(&settings.store).ok().filter(|_| may_want) else { return Vec::new() };
     match timeout(within, store.list(&folder(&settings.store.prefix))).await {
         Ok(Ok(listing)) => {
             let mut book = CertBook::default();
             book.reset(listing.entries);
-            observe(&book, &wanted, epoch_seconds().cast_signed())
+            // What strangers ask for and never get is nothing to mend.
+            let is_issued = |name: &&str| book.orders.get(*name).is_some_and(|order| order.issued.is_some());
+            wanted.extend(book.demanded(table).into_iter().filter(is_issued).map(Box::from));
+            match wanted.is_empty() {
+                true => Vec::new(),
+                false => observe(&book, &wanted, epoch_seconds().cast_signed()),
+            }
         }
         Ok(Err(error)) => vec![Observation::note(SUBJECT, format!("they cannot be read: {error}"), "pointsman certs")],
         Err(_) => vec![Observation::note(SUBJECT, "the store does not answer in time", "pointsman certs")],

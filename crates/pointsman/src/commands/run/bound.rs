@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pointsman_engine::access::LogQueue;
+use pointsman_engine::cert_wishes::CertWishes;
 use pointsman_engine::inherited::LendRequests;
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
@@ -145,15 +146,15 @@ pub(super) async fn serve_with(
     figures: Figures,
     tables: watch::Receiver<Arc<Table>>,
     tickets: watch::Receiver<TicketSecrets>,
-    applied: mpsc::Sender<Applied>,
+    told: (mpsc::Sender<Applied>, CertWishes),
     phase: watch::Receiver<Phase>,
     lend: LendRequests,
 ) -> anyhow::Result<()> {
     match (bound, figures) {
         (Bound::Native(bound), Figures::Native(registry)) => {
-            native::run(*bound, tables, tickets, applied, phase, lend, registry).await
+            native::run(*bound, tables, tickets, told, phase, lend, registry).await
         }
-        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, tickets, applied, phase, lend).await,
+        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, tickets, told.0, phase, lend).await,
         (Bound::Native(_), Figures::Haproxy(_)) => bail!("the native engine has counters of its own"),
     }
 }

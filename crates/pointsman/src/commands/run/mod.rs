@@ -55,11 +55,12 @@ use crate::sys;
 use crate::takeover::{Before, GiverInputs, Succession};
 use crate::tenure::Tenure;
 use crate::tickets;
-use pointsman_engine::Phase;
+use pointsman_engine::cert_wishes::{self, CertWish, CertWishes};
 use pointsman_engine::inherited::{Inherited, LendRequest};
 use pointsman_engine::live::{DownBefore, Registry};
 use pointsman_engine::sockets;
 use pointsman_engine::tickets::TicketSecrets;
+use pointsman_engine::{Applied, Phase};
 use pointsman_native as native;
 use pointsman_store::{Api, ClusterId, Condition, Store, StoreSettings};
 
@@ -267,7 +268,8 @@ impl Parts {
         ready: impl FnOnce(&Addresses),
     ) -> anyhow::Result<()> {
         let ((tables, engine_tables), (served, keys)) = (watch::channel(before), watch::channel(None));
-        let ((applied, control_applied), (updates, control_updates)) = (mpsc::channel(APPLIED), mpsc::channel(UPDATES));
+        let (applied, (control_applied, acme_wishes)) = told_by_engine();
+        let ((lend, engine_lend), (updates, control_updates)) = (mpsc::channel(1), mpsc::channel(UPDATES));
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
         let (status, admin_status) = watch::channel(Status::new());
         let ((wanted, names_wanted), (names, control_names)) =
@@ -275,8 +277,7 @@ impl Parts {
         let (certs, control_certs) = watch::channel(self.certs.first());
         let (around, control_around) = watch::channel(std::mem::take(&mut self.around));
         let ((issued, control_issued), (released, control_released)) = (watch::channel(None), watch::channel(0));
-        let (phase, engine_phase) = watch::channel(Phase::Serve);
-        let ((lend, engine_lend), (ended, end)) = (mpsc::channel(1), watch::channel(false));
+        let ((phase, engine_phase), (ended, end)) = (watch::channel(Phase::Serve), watch::channel(false));
         let (tickets, engine_tickets) = watch::channel(self.given.tickets.take().unwrap_or_else(tickets::first));
         let (figures, timeline) = (self.figures(workers), Timeline::default());
         let giving = self.giving((&status, &phase, &figures), (lend, &engine_tickets), (&keys, &end))?;
@@ -315,7 +316,7 @@ impl Parts {
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
-                acme::keep((&self.store, &self.settings), self.acme, heard, (issued, around.clone())),
+                acme::keep((&self.store, &self.settings), self.acme, heard, (issued, around.clone()), acme_wishes),
                 show((self.listener, self.socket, tenure()), pages, live, glance),
                 taking,
                 self.signals.heed(phase, status, self.reload),
@@ -330,6 +331,15 @@ impl Parts {
             () = Box::pin(background) => Ok(()),
         }
     }
+}
+
+/// What an engine tells: tables that it serves, and names that handshakes want certificates for.
+type ToldByEngine = (mpsc::Receiver<Applied>, mpsc::Receiver<CertWish>);
+
+/// The ways of what an engine tells.
+fn told_by_engine() -> ((mpsc::Sender<Applied>, CertWishes), ToldByEngine) {
+    let ((applied, control_applied), (wishes, acme_wishes)) = (mpsc::channel(APPLIED), cert_wishes::queue());
+    ((applied, wishes), (control_applied, acme_wishes))
 }
 
 /// Runs the engine to its end, and then the keepers to theirs: what they write last is written after the engine has ended.

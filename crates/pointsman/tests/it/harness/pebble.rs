@@ -20,6 +20,8 @@ pub(crate) struct Pebble {
     management: SocketAddr,
     /// Where it looks for the answers to challenges of the kind http-01.
     http_port: u16,
+    /// The same for tls-alpn-01.
+    tls_port: u16,
     /// Seconds that its certificates live.
     life: u64,
     /// How long it thinks before it checks a name, at most, seconds.
@@ -45,6 +47,7 @@ impl Pebble {
             address: loopback(free_port()),
             management: loopback(free_port()),
             http_port: free_port(),
+            tls_port: free_port(),
             life,
             pause,
             process: None,
@@ -63,7 +66,7 @@ impl Pebble {
             "certificate": cert,
             "privateKey": cert,
             "httpPort": self.http_port,
-            "tlsPort": 1,
+            "tlsPort": self.tls_port,
             "certificateValidityPeriod": self.life,
         }});
         let file = self.home.path().join("pebble.json");
@@ -99,6 +102,11 @@ impl Pebble {
     /// Where balancers must listen for HTTP, on any address.
     pub(crate) fn http_port(&self) -> u16 {
         self.http_port
+    }
+
+    /// Where balancers must listen for HTTPS.
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// What it has said since it was started.

@@ -40,9 +40,10 @@ try:
     wait('CLI')
     os.write(ours, typed.encode() + b'\\r')
     wait(after)
-    hatop.send_signal(signal.SIGINT)
     until = time.monotonic() + 30
     while hatop.poll() is None and time.monotonic() < until:
+        # It may be at work where it hears none.
+        hatop.send_signal(signal.SIGINT)
         read()
     print(hatop.poll())
 finally:
