@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 say() { printf '== %s\n' "$*" >&2; }
 
 # command:package, for every program that a test starts.
-needed="etcd:etcd-server etcdctl:etcd-client haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client pebble:pebble
+needed="etcd:etcd-server etcdctl:etcd-client haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client pebble:pebble knotd:knot
 chromium:chromium curl:curl goaccess:goaccess git:git python3:python3 node:nodejs openssl:openssl ss:iproute2 valgrind:valgrind taskset:util-linux prlimit:util-linux
 dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap flock:util-linux dpkg-shlibdeps:dpkg-dev systemd-analyze:systemd
 faketime:faketime hatop:hatop prometheus-haproxy-exporter:prometheus-haproxy-exporter promtool:prometheus"

@@ -205,7 +205,9 @@ async fn look_at(
             export::export(store, (service.as_deref(), secrets, leased), out, note).await
         }
         Command::Status { json } => fleet::status(store, json, out, note).await,
-        Command::Certs { action, what, json } => certs::certs(settings, action.zip(what), json, out, note).await,
+        Command::Certs { action, what, reason, json } => {
+            certs::certs(settings, (action.zip(what), reason), json, out, note).await
+        }
         Command::Get { key } => edit::get(store, &key, out, note).await,
         Command::Ls { key, recursive, values, secrets } => {
             edit::ls(store, &key, edit::View { recursive, values: values || secrets, secrets }, out, note).await

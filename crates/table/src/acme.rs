@@ -13,6 +13,9 @@ pub const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
+/// Where authorities look for the answer: HTTP's own port (RFC 8555 §8.3).
+const HTTP_PORT: u16 = 80;
+
 /// Answers to challenges that balancers give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
@@ -59,6 +62,8 @@ pub struct AcmeTerms {
     pub auto: bool,
     /// How the authority is shown that a name is ours.
     pub challenge: ChallengeKind,
+    /// The port at which a name must lead to the balancers before the authority is asked; `None`: that is not checked.
+    pub check: Option<u16>,
     /// The names that a handshake may have a certificate asked for.
     pub on_demand: Option<OnDemand>,
     /// The kind of the certificates' keys.
@@ -77,6 +82,7 @@ impl Default for AcmeTerms {
             agree: false,
             auto: false,
             challenge: ChallengeKind::default(),
+            check: Some(HTTP_PORT),
             on_demand: None,
             key: CertKeyKind::default(),
             profile: None,
@@ -170,6 +176,16 @@ pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
     }
 }
 
+/// `config/acme/check`.
+pub(crate) fn check(text: &str) -> Parsed<Option<u16>> {
+    match (text, text.parse::<u16>()) {
+        ("true", _) => Ok(Some(HTTP_PORT)),
+        ("false", _) => Ok(None),
+        (_, Ok(port)) if port > 0 => Ok(Some(port)),
+        _ => Err("expected true, false or the port where the authority looks".into()),
+    }
+}
+
 /// `config/acme/key`.
 pub(crate) fn key(text: &str) -> Parsed<CertKeyKind> {
     match text {
@@ -219,6 +235,10 @@ mod tests {
 
     #[test]
     fn values() {
+        check(super::check("true"), "Some(80)");
+        check(super::check("false"), "None");
+        check(super::check("5002"), "Some(5002)");
+        check(super::check("0"), "expected true, false or the port");
         check(directory("letsencrypt"), "\"https://acme-v02.api.letsencrypt.org/directory\"");
         check(directory("https://ca.test/dir"), "\"https://ca.test/dir\"");
         check(directory("http://ca.test/dir"), "expected letsencrypt, letsencrypt-staging or an https");

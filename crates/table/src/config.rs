@@ -143,6 +143,7 @@ impl Keys<'_, '_> {
             contact: self.read("acme/contact", contact, |config| &config.acme.contact),
             agree: self.read("acme/agree", value::boolean, |config| &config.acme.agree),
             auto: self.read("acme/auto", value::boolean, |config| &config.acme.auto),
+            check: self.read("acme/check", acme::check, |config| &config.acme.check),
             challenge: self.challenge(capabilities),
             on_demand: self.on_demand(capabilities),
             key: self.read("acme/key", acme::key, |config| &config.acme.key),

@@ -214,6 +214,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("acme/agree", "true: you agree to the authority's terms; nothing is asked before"),
     config("acme/auto", "true: certificates for all services that do not say"),
     config("acme/challenge", "http-01, tls-alpn-01 or dns-01: how the authority is shown that a name is ours"),
+    config("acme/check", "true or false: whether a name must lead to the balancers before the authority is asked"),
     config("acme/contact", "mail addresses that the authority may write to, comma separated"),
     config("acme/directory", "letsencrypt, letsencrypt-staging or an https:// URL: the authority"),
     config("acme/eab", "an account at the authority that ours belongs to: KEY-ID HMAC-KEY"),

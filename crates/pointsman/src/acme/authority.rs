@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use instant_acme::{
     Account, AccountCredentials, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem,
+    Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem, RevocationReason, RevocationRequest,
 };
-use pointsman_store::Store;
+use pointsman_store::{Store, StoreError};
 use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls_pki_types::CertificateDer;
@@ -16,12 +16,14 @@ use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use super::client::{AuthorityClient, ComeAgain};
-use super::order::{AnsweredBy, Challenge, IssuedFacts, Sight, Trouble};
+use super::order::{AnsweredBy, Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
 
 /// How long one step may take.
 const WITHIN: Duration = Duration::from_secs(45);
 /// How long to wait if the authority limits us and does not say for how long, seconds.
 const LIMITED: i64 = 3600;
+/// The length of what keeps an account's place in the store, about its own, bytes.
+const PLACE: usize = 1024;
 /// How often a step is taken again at once because of a nonce.
 const NONCES: usize = 10;
 /// What the types of its problems begin with (RFC 8555 §6.7).
@@ -53,8 +55,13 @@ impl Authority {
         let client = AuthorityClient::new(ca).map_err(|error| Trouble::passing(format!("{error:#}")))?;
         let come_again = client.come_again();
         let key = account_key(folder, &terms.directory);
+        let unkept = |error: StoreError| Trouble::passing(format!("the store does not take our account: {error}"));
         let kept = store.get(&key).await.map_err(|error| Trouble::passing(error.to_string()))?;
         let kept = kept.and_then(|text| serde_json::from_slice::<AccountCredentials>(&text).ok());
+        if kept.is_none() {
+            // An authority counts accounts: none is made that the store has no room for. If there is something, it is no account.
+            store.create(&key, &[b' '; PLACE]).await.map_err(unkept)?;
+        }
         let builder = Account::builder_with_http(Box::new(client));
         let opened = async {
             match kept {
@@ -68,8 +75,9 @@ impl Authority {
         let (account, new) = within(opened, &come_again).await?;
         if let Some(credentials) = new {
             let text = serde_json::to_vec(&credentials).map_err(|error| Trouble::passing(error.to_string()))?;
-            // Where there is one that cannot be read, or another leader was first, the next term finds out.
-            store.create(&key, &text).await.map_err(|error| Trouble::passing(error.to_string()))?;
+            // If another leader was first, the next term finds its account.
+            let is_none = |old: &[u8]| serde_json::from_slice::<AccountCredentials>(old).is_err();
+            store.amend(&key, |old| is_none(old).then(|| text.clone())).await.map_err(unkept)?;
         }
         Ok(Self { account, come_again, terms: terms.clone() })
     }
@@ -214,6 +222,16 @@ impl Authority {
         Ok(NewCert { pem, facts, window })
     }
 
+    /// Has a certificate revoked (RFC 8555 §7.6). One that is revoked already is done.
+    pub(super) async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<(), Trouble> {
+        let certificate = CertificateDer::from(der);
+        let request = RevocationRequest { certificate: &certificate, reason: Some(reason) };
+        match within(self.account.revoke(&request), &self.come_again).await {
+            Err(trouble) if trouble.said.starts_with("the authority says alreadyRevoked") => Ok(()),
+            done => done,
+        }
+    }
+
     /// When the authority wants a certificate renewed (RFC 9773), and in how many seconds to ask again.
     pub(super) async fn consult(&self, id: &str) -> Result<(Option<(i64, i64)>, i64), Trouble> {
         let id = identifier(id).ok_or_else(|| Trouble::refusal("a certificate has no name at the authority"))?;
@@ -263,14 +281,15 @@ fn trouble(error: &Error, wait: Option<i64>) -> Trouble {
             said = format!("{said}: {cause}");
             source = cause.source();
         }
-        return Trouble { said: format!("cannot talk to the authority: {said}"), is_refusal: false, wait };
+        return Trouble { wait, ..Trouble::passing(format!("cannot talk to the authority: {said}")) };
     };
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let kind = kind.strip_prefix(ERRORS).unwrap_or(kind);
     let wait = if kind == "rateLimited" { Some(wait.unwrap_or(LIMITED)) } else { wait };
     // An account that is gone is made anew.
-    let is_refusal = !matches!(kind, "badNonce" | "serverInternal" | "accountDoesNotExist");
-    Trouble { said: words(kind, problem), is_refusal, wait }
+    let is_passing = matches!(kind, "badNonce" | "serverInternal" | "accountDoesNotExist");
+    let means = if is_passing { TroubleKind::Passing } else { TroubleKind::Refusal };
+    Trouble { said: words(kind, problem), kind: means, wait }
 }
 
 /// The authority's own words.

@@ -6,14 +6,20 @@ use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
 use pointsman_table::{Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind, Table};
+use serde::{Deserialize, Serialize};
 
 use super::order::{AnsweredBy, CertOrder, Challenge, OrderStage};
-use crate::control::IssuedCerts;
+use super::revoke::Revocation;
 use crate::control::expiry::utc;
+use crate::control::{AcmeName, IssuedCerts};
 
 /// The folder of orders, and of certificates, within the prefix's own.
 const ORDERS: &str = "orders";
 const CERTS: &str = "certs";
+/// The folder of certificates that are to be revoked.
+const REVOKE: &str = "revoke";
+/// The key of the answer that shows whether a name leads here.
+const PROBE: &str = "probe";
 /// Failing names that are listed as problems, and how many of these only handshakes may want.
 const MOST_PROBLEMS: usize = 100;
 const MOST_ON_DEMAND: usize = 10;
@@ -33,11 +39,33 @@ pub(crate) fn cert_key(folder: &str, name: &str) -> String {
     format!("{folder}/{CERTS}/{name}")
 }
 
+/// The full key of the request to revoke a name's certificate.
+pub(crate) fn revoke_key(folder: &str, name: &str) -> String {
+    format!("{folder}/{REVOKE}/{name}")
+}
+
+/// The full key of the [`Probe`].
+pub(crate) fn probe_key(folder: &str) -> String {
+    format!("{folder}/{PROBE}")
+}
+
+/// An answer that all balancers give to whoever asks, so that the leader sees whether a name leads to one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probe {
+    /// The term of the leader that made it.
+    pub(crate) term: u64,
+    pub(crate) token: String,
+    pub(crate) answer: String,
+}
+
 /// All orders and certificates, by the names that they are for.
 #[derive(Clone, Default)]
 pub(crate) struct CertBook {
     pub(crate) orders: BTreeMap<Box<str>, CertOrder>,
     pub(crate) certs: BTreeMap<Box<str>, Arc<[u8]>>,
+    /// The certificates that are to be revoked.
+    pub(crate) revocations: BTreeMap<Box<str>, Revocation>,
+    pub(crate) probe: Option<Probe>,
 }
 
 impl CertBook {
@@ -55,6 +83,9 @@ impl CertBook {
                     if key.is_empty() || &*key == CERTS {
                         self.certs.clear();
                     }
+                    if key.is_empty() || &*key == REVOKE {
+                        self.revocations.clear();
+                    }
                 }
             }),
         }
@@ -66,11 +97,13 @@ impl CertBook {
         let has = |folder: &str, name: &str| here.contains(&*format!("{folder}/{name}"));
         self.orders.retain(|name, _| has(ORDERS, name));
         self.certs.retain(|name, _| has(CERTS, name));
+        self.revocations.retain(|name, _| has(REVOKE, name));
         entries.iter().for_each(|(key, value)| self.put(key, value));
     }
 
     fn put(&mut self, key: &str, value: &[u8]) {
         match key.split_once('/') {
+            None if key == PROBE => self.probe = serde_json::from_slice(value).ok(),
             Some((ORDERS, name)) => {
                 // One that cannot be read, perhaps of a later version, counts as none.
                 if let Ok(order) = serde_json::from_slice(value) {
@@ -78,6 +111,11 @@ impl CertBook {
                 }
             }
             Some((CERTS, name)) => drop(self.certs.insert(name.into(), value.trim_ascii().into())),
+            Some((REVOKE, name)) => {
+                if let Ok(revocation) = serde_json::from_slice(value) {
+                    self.revocations.insert(name.into(), revocation);
+                }
+            }
             _ => {}
         }
     }
@@ -86,6 +124,7 @@ impl CertBook {
         match key.split_once('/') {
             Some((ORDERS, name)) => drop(self.orders.remove(name)),
             Some((CERTS, name)) => drop(self.certs.remove(name)),
+            Some((REVOKE, name)) => drop(self.revocations.remove(name)),
             _ => {}
         }
     }
@@ -116,6 +155,9 @@ impl CertBook {
                 AnsweredBy::Dns => {}
             }
         }
+        if let Some(Probe { token, answer, .. }) = &self.probe {
+            answers.bodies.insert(token.as_str().into(), answer.as_str().into());
+        }
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
     }
 
@@ -125,13 +167,41 @@ impl CertBook {
         self.certs.remove(name);
     }
 
+    /// How it stands with each of the names that services want, and with those that handshakes want, as far as this table allows
+    /// them.
+    pub(crate) fn names(&self, wanted: &BTreeSet<Box<str>>, table: Option<&Table>) -> Arc<[AcmeName]> {
+        let mut names = table.map(|table| self.demanded(table)).unwrap_or_default();
+        names.extend(wanted.iter().map(|name| &**name));
+        names.into_iter().map(|name| self.acme_name(name)).collect()
+    }
+
+    fn acme_name(&self, name: &str) -> AcmeName {
+        let order = self.orders.get(name);
+        let issued = order.and_then(|order| order.issued.as_ref());
+        AcmeName {
+            name: name.into(),
+            certificate: cert_name(name).into(),
+            issued: issued.map(|issued| (issued.issuer.as_str().into(), issued.until)),
+            renew: issued.map(|issued| issued.renew),
+            next: order.map_or("order", CertOrder::next_word),
+            due: order.and_then(CertOrder::next_due),
+            error: order.and_then(|order| Some(order.failure.as_ref()?.said.as_str().into())),
+        }
+    }
+
+    /// Those of the names that handshakes wanted that are allowed.
+    pub(crate) fn demanded(&self, table: &Table) -> BTreeSet<&str> {
+        let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
+        table.acme_demanded(demanded.map(|(name, _)| &**name))
+    }
+
     /// The names that only handshakes want certificates for, as far as they are allowed; and those that are not any more,
     /// once their certificate has expired.
     pub(crate) fn on_demand(&self, table: &Table, now: i64) -> BTreeSet<Box<str>> {
-        let orders = || self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
-        let allowed = table.acme_demanded(orders().map(|(name, _)| &**name));
+        let allowed = self.demanded(table);
         let is_over = |order: &CertOrder| order.stage == OrderStage::Idle && !order.is_live(now);
-        let counting = orders().filter(|(name, order)| allowed.contains(&***name) || is_over(order));
+        let counting = self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
+        let counting = counting.filter(|(name, order)| allowed.contains(&***name) || is_over(order));
         counting.map(|(name, _)| name.clone()).collect()
     }
 
@@ -153,7 +223,17 @@ impl CertBook {
             let key = format!("acme/{name}").into();
             Some(Problem { key, value: None, kind: ProblemKind::NoCertificate, service: None, advice: advice.into() })
         });
-        failing.take(MOST_PROBLEMS).collect()
+        let unrevoked = self.revocations.iter().filter_map(|(name, revocation)| {
+            let said = revocation.failure.as_ref()?;
+            let next = match revocation.is_refused {
+                true => "it is not tried again".to_owned(),
+                false => format!("the next try is at {}", utc(revocation.due)),
+            };
+            let advice = format!("the certificate that serves is to be revoked, and is not: {said}; {next}").into();
+            let key = format!("acme/{name}").into();
+            Some(Problem { key, value: None, kind: ProblemKind::NoCertificate, service: None, advice })
+        });
+        failing.chain(unrevoked).take(MOST_PROBLEMS).collect()
     }
 }
 
@@ -199,6 +279,9 @@ mod tests {
         let issued = book.issued(&more);
         assert_eq!(issued.answers.tokens().collect::<Vec<_>>(), ["env", "t", "u"]);
         assert_eq!(&*issued.answers.certs["b.test"].pem, "PEM");
+        book.take(put("probe", br#"{"term":1,"token":"p","answer":"p.x"}"#.to_vec()));
+        assert_eq!(book.issued(&more).answers.bodies["p"].as_ref(), "p.x");
+        book.probe = None;
         book.take(Update::Changes { revision: 1, changes: vec![Change::Delete { key: "orders/b.test".into() }] });
         book.take(put("orders/a.test", serde_json::to_vec(&order(3, OrderStage::Idle)).unwrap()));
         book.take(put("certs/a.test", b"PEM\n".to_vec()));

@@ -1,6 +1,7 @@
-//! The operator's program that sets and removes TXT records, for challenges of the kind dns-01. Knows no DNS.
+//! Sets and removes TXT records, for challenges of the kind dns-01: by the operator's program, or by
+//! [updates](super::update) of DNS. Knows no DNS.
 //!
-//! It is called as lego calls its own (provider `exec`): `PROGRAM present|cleanup _acme-challenge.NAME. VALUE`. It returns
+//! The program is called as lego calls its own (provider `exec`): `PROGRAM present|cleanup _acme-challenge.NAME. VALUE`. It returns
 //! once the record is to be seen.
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::order::Trouble;
+use crate::settings::AcmeSettings;
 
 /// How long it may take: some name servers take minutes to show a change.
 const WITHIN: Duration = Duration::from_secs(600);
@@ -26,16 +28,23 @@ pub(super) enum Turn {
     CleanUp,
 }
 
-/// Runs the program to its end.
+/// Sets or removes the record of a name in the way of these settings.
 ///
 /// # Errors
-/// There is none, it fails, or it takes longer than ten minutes.
-pub(super) async fn run(program: Option<&Path>, turn: Turn, name: &str, value: &str) -> Result<(), Trouble> {
-    let Some(program) = program else {
-        let said =
-            "config/acme/challenge is dns-01, and this balancer has no program to set records; set --acme-dns-hook";
-        return Err(Trouble::passing(said));
-    };
+/// There is no way, or it fails.
+pub(super) async fn change(settings: &AcmeSettings, turn: Turn, name: &str, value: &str) -> Result<(), Trouble> {
+    match (&settings.hook, &settings.updates) {
+        (Some(program), _) => run(program, turn, name, value).await,
+        (None, Some(updates)) => updates.change(turn, name, value).await,
+        (None, None) => Err(Trouble::passing(
+            "config/acme/challenge is dns-01, and this balancer has no way to set records; set --acme-dns-server or \
+             --acme-dns-hook",
+        )),
+    }
+}
+
+/// Runs the program to its end.
+async fn run(program: &Path, turn: Turn, name: &str, value: &str) -> Result<(), Trouble> {
     let shown = program.display();
     let word = if turn == Turn::Present { "present" } else { "cleanup" };
     let mut command = Command::new(program);
@@ -52,7 +61,7 @@ pub(super) async fn run(program: Option<&Path>, turn: Turn, name: &str, value: &
 }
 
 /// The record's name, with the dot at the end; that of a wildcard is its parent's (RFC 8555 §8.4).
-fn record(name: &str) -> String {
+pub(super) fn record(name: &str) -> String {
     format!("_acme-challenge.{}.", name.strip_prefix("*.").unwrap_or(name))
 }
 

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +13,22 @@ use pointsman_engine::Phase;
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
 use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Amended, Store, StoreError};
-use pointsman_table::{AcmeTerms, Allowance, Table};
-use tokio::sync::{Mutex, watch};
+use pointsman_table::{AcmeTerms, ChallengeKind};
+use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::authority::{Authority, again, is_account_gone, now};
-use super::book::{CertBook, cert_key, order_key};
+use super::book::{CertBook, Probe, cert_key, order_key, probe_key};
+use super::check::leads_here;
+use super::due::Candidates;
 use super::endpoint::Endpoint;
 use super::hook::{self, Turn};
-use super::order::{AnsweredBy, CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
-use crate::control::Status;
+use super::order::{AnsweredBy, CertOrder, OrderAction, OrderEvent, Trouble, TroubleKind};
+use crate::control::{Around, Status};
 use crate::fleet::{self, Stage};
+use crate::names::Lookup;
+use crate::settings::AcmeSettings;
 
 /// How long another balancer waits before it takes over from a leader that died.
 const TTL: Duration = Duration::from_secs(10);
@@ -35,12 +38,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const NAMESAKE: Duration = Duration::from_secs(30);
 /// Orders that are worked at together.
 const MOST_JOBS: usize = 16;
+/// Orders that are open at an authority together: some limit what is pending.
+const MOST_OPEN: usize = 64;
 /// How long the authority is not told of an answer that some balancer does not give yet.
 const EVERYWHERE: Duration = Duration::from_secs(10);
 const ASK_FLEET: Duration = Duration::from_millis(50);
 /// How long a step that is done is tried to be written by who leads no more.
 const LAST_WORDS: Duration = Duration::from_secs(90);
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// The longest sleep: somebody may set the clock.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -53,12 +58,14 @@ pub(super) struct Leader<'a> {
     pub(super) folder: &'a str,
     /// This balancer's name.
     pub(super) name: &'a str,
-    /// Who vouches for the authority besides the system's authorities.
-    pub(super) ca: Option<PathBuf>,
-    /// The program that changes DNS.
-    pub(super) hook: Option<PathBuf>,
+    /// Who vouches for the authority besides the system's authorities, and what changes DNS.
+    pub(super) settings: AcmeSettings,
+    /// How names are looked up.
+    pub(super) lookup: RefCell<Lookup>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) book: &'a watch::Sender<CertBook>,
+    /// Where outcomes are counted.
+    pub(super) around: &'a watch::Sender<Around>,
     /// Who says which names handshakes may want certificates for.
     pub(super) endpoint: &'a Endpoint,
 }
@@ -132,16 +139,18 @@ impl Leader<'_> {
 }
 
 /// One term of a leader.
-struct Work<'a> {
-    leader: &'a Leader<'a>,
-    term: u64,
+pub(super) struct Work<'a> {
+    pub(super) leader: &'a Leader<'a>,
+    pub(super) term: u64,
     /// Names that are worked at.
     busy: RefCell<BTreeSet<Box<str>>>,
     /// The names that certificates are wanted for.
-    wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
+    pub(super) wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
     /// Those that only handshakes want.
-    on_demand: RefCell<BTreeSet<Box<str>>>,
+    pub(super) on_demand: RefCell<BTreeSet<Box<str>>>,
     authority: Mutex<Option<Rc<Authority>>>,
+    /// What balancers answer to show that a name leads to them, in this term.
+    probe: OnceCell<Probe>,
     /// No new orders before, in seconds since the epoch: the authority limits us.
     hold: Cell<i64>,
     /// Since when this balancer leads no more.
@@ -157,6 +166,7 @@ impl<'a> Work<'a> {
             wanted: RefCell::default(),
             on_demand: RefCell::default(),
             authority: Mutex::new(None),
+            probe: OnceCell::new(),
             hold: Cell::new(0),
             over: Cell::new(None),
         }
@@ -179,7 +189,7 @@ impl<'a> Work<'a> {
             if let Some(table) = &table {
                 *self.on_demand.borrow_mut() = self.leader.book.borrow().on_demand(table, now());
             }
-            let pause = self.begin_due(|name, order| jobs.push(self.drive(name, order)), jobs.len());
+            let pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
             tokio::select! {
                 Some(name) = jobs.next() => {
                     self.busy.borrow_mut().remove(&name);
@@ -194,102 +204,65 @@ impl<'a> Work<'a> {
         let _ = timeout(LAST_WORDS, async { while jobs.next().await.is_some() {} }).await;
     }
 
-    /// Begins what is due, the longest due first. Returns how long nothing else is.
-    fn begin_due(&self, mut begin: impl FnMut(Box<str>, CertOrder), running: usize) -> Duration {
-        let (now, wanted, on_demand) = (now(), Rc::clone(&self.wanted.borrow()), self.on_demand.borrow());
-        let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
-        let mut due: Vec<(i64, &Box<str>)> = wanted
-            .iter()
-            .chain(on_demand.iter().filter(|name| !wanted.contains(*name)))
-            .filter(|name| !busy.contains(*name))
-            .map(|name| {
-                let order = book.orders.get(name);
-                let at = order.map_or(now, |order| order.due);
-                let is_held = order.is_none_or(|order| order.stage == OrderStage::Idle);
-                (if is_held { at.max(self.hold.get()) } else { at }, name)
-            })
-            .collect();
-        due.sort();
+    /// Begins what is due. Returns how long nothing else is.
+    fn begin_due(&self, mut begin: impl FnMut(Box<str>), running: usize) -> Duration {
         let room = MOST_JOBS.saturating_sub(running);
-        let ready = due.partition_point(|(at, _)| *at <= now);
-        for (_, name) in due.iter().take(ready.min(room)) {
-            busy.insert((*name).clone());
-            begin((*name).clone(), book.orders.get(*name).cloned().unwrap_or_else(|| CertOrder::wished(now)));
+        if room == 0 {
+            // The end of a job wakes us. Ten thousand names are not looked at until then.
+            return LONGEST;
         }
-        let next = due.get(ready).map_or(LONGEST, |(at, _)| Duration::from_secs(at.abs_diff(now)));
-        next.min(LONGEST)
+        let (book, mut busy) = (self.leader.book.borrow(), self.busy.borrow_mut());
+        let (wanted, on_demand) = (Rc::clone(&self.wanted.borrow()), self.on_demand.borrow());
+        let candidates = Candidates { book: &book, wanted: &wanted, on_demand: &on_demand, busy: &busy };
+        let (due, next) = candidates.due((now(), self.hold.get()), (room, MOST_OPEN));
+        for name in due {
+            busy.insert(name.clone());
+            begin(name);
+        }
+        next.map_or(LONGEST, |next| next.min(LONGEST))
     }
 
-    /// Takes the steps of one name until it has to wait. Returns the name.
-    async fn drive(&self, name: Box<str>, mut order: CertOrder) -> Box<str> {
-        if self.is_forgotten(&name, &order) {
-            self.forget(&name).await;
-            return name;
-        }
-        let mut action = Some(order.next(now()));
-        while let Some(to_do) = action.take() {
-            if self.over.get().is_some() || !self.is_wanted(&name) {
-                break;
-            }
-            let event = Box::pin(self.perform(&name, to_do)).await;
-            self.tell(&name, &order, &event);
-            let before = order.challenge().cloned();
-            (order, action) = order.step(event, now(), fastrand::f64());
-            (order.term, order.version) = (self.term, order.version + 1);
-            if !self.save(&name, &order).await {
-                break;
-            }
-            self.leader.book.send_modify(|book| book.note(&name, order.clone()));
-            if let Some(challenge) =
-                before.filter(|challenge| challenge.by == AnsweredBy::Dns && order.challenge().is_none())
-                && let Err(trouble) =
-                    hook::run(self.leader.hook.as_deref(), Turn::CleanUp, &name, &challenge.answer).await
-            {
-                warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
-            }
+    /// Works at one name until that has to wait. Returns the name.
+    async fn work_at(&self, name: Box<str>) -> Box<str> {
+        let (revocation, order) = {
+            let book = self.leader.book.borrow();
+            let revocation = book.revocations.get(&name).filter(|revocation| revocation.is_due(now())).cloned();
+            (revocation, book.orders.get(&name).cloned())
+        };
+        let is_wanted = self.wanted.borrow().contains(&name);
+        match (revocation, order.or_else(|| is_wanted.then(|| CertOrder::wished(now())))) {
+            (Some(revocation), _) => Box::pin(self.revoke(&name, revocation)).await,
+            (None, Some(order)) if self.is_forgotten(&name, &order) => self.forget(&name).await,
+            (None, Some(order)) => self.drive(&name, order).await,
+            // Only a handshake wanted it, and it is gone.
+            (None, None) => {}
         }
         name
     }
 
-    fn is_wanted(&self, name: &str) -> bool {
-        self.wanted.borrow().contains(name) || self.on_demand.borrow().contains(name)
-    }
-
-    /// Whether only handshakes wanted a certificate for this name, and none is asked for any more.
-    fn is_forgotten(&self, name: &str, order: &CertOrder) -> bool {
-        let is_allowed = |table: &Arc<Table>| table.acme_on_demand(name) != Allowance::No;
-        let is_allowed = self.leader.status.borrow().table.as_ref().is_none_or(is_allowed);
-        order.on_demand.is_some() && !self.wanted.borrow().contains(name) && (!is_allowed || order.is_hopeless(now()))
-    }
-
-    /// Removes a name from the store.
-    async fn forget(&self, name: &str) {
-        let (store, folder) = (self.leader.store, self.leader.folder);
-        // There may be no certificate. A key that stays is removed the next time.
-        let _ = store.delete(&cert_key(folder, name), false).await;
-        match store.delete(&order_key(folder, name), false).await {
-            Ok(_) | Err(StoreError::NoSuchKey { .. }) => {
-                info!("certificate for {name}: forgotten; another handshake may ask for it again");
-                self.leader.book.send_modify(|book| book.forget(name));
+    /// Takes the steps of one name's order until it has to wait.
+    async fn drive(&self, name: &str, mut order: CertOrder) {
+        let mut action = Some(order.next(now()));
+        while let Some(to_do) = action.take() {
+            if self.over.get().is_some() || !self.is_wanted(name) {
+                break;
             }
-            Err(error) => {
-                debug!("the order for {name} cannot be removed: {error}");
-                sleep(RETRY).await;
+            let event = Box::pin(self.perform(name, to_do)).await;
+            self.count(&event);
+            self.tell(name, &order, &event);
+            let before = order.challenge().cloned();
+            (order, action) = order.step(event, now(), fastrand::f64());
+            (order.term, order.version) = (self.term, order.version + 1);
+            if !self.save(&order_key(self.leader.folder, name), &order).await {
+                break;
             }
-        }
-    }
-
-    /// Whether the operator's URL, if there is one, still allows a certificate that only handshakes want.
-    async fn check_allowed(&self, name: &str) -> Result<(), Trouble> {
-        let table = self.leader.status.borrow().table.clone();
-        if self.wanted.borrow().contains(name) {
-            return Ok(());
-        }
-        let Some(table) = table else { return Ok(()) };
-        let Allowance::Endpoint(url) = table.acme_on_demand(name) else { return Ok(()) };
-        match self.leader.endpoint.allows(url, name).await? {
-            true => Ok(()),
-            false => Err(Trouble::refusal(format!("config/acme/on_demand: {url} does not allow {name}"))),
+            self.leader.book.send_modify(|book| book.note(name, order.clone()));
+            if let Some(challenge) =
+                before.filter(|challenge| challenge.by == AnsweredBy::Dns && order.challenge().is_none())
+                && let Err(trouble) = hook::change(&self.leader.settings, Turn::CleanUp, name, &challenge.answer).await
+            {
+                warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
+            }
         }
     }
 
@@ -313,10 +286,13 @@ impl<'a> Work<'a> {
     }
 
     async fn attempt(&self, name: &str, action: OrderAction) -> Result<OrderEvent, Trouble> {
+        if matches!(action, OrderAction::Open { .. }) {
+            self.check_allowed(name).await?;
+            self.check(name).await?;
+        }
         let authority = self.authority().await?;
         Ok(match action {
             OrderAction::Open { replaces } => {
-                self.check_allowed(name).await?;
                 let replaces = replaces.filter(|_| self.is_issued_by(&authority, name));
                 OrderEvent::Opened { url: again(|| authority.order(name, replaces.as_deref())).await? }
             }
@@ -331,9 +307,15 @@ impl<'a> Work<'a> {
             OrderAction::Tell { url, challenge } => {
                 match challenge.by {
                     AnsweredBy::Dns => {
-                        hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?;
+                        hook::change(&self.leader.settings, Turn::Present, name, &challenge.answer).await?;
                     }
-                    AnsweredBy::Http | AnsweredBy::Tls => self.everywhere(name, &challenge.token).await,
+                    AnsweredBy::Http | AnsweredBy::Tls => {
+                        if let Some(late) = self.everywhere(&challenge.token).await {
+                            warn!(
+                                "certificate for {name}: the authority is told although not every balancer answers it: {late}"
+                            );
+                        }
+                    }
                 }
                 again(|| authority.tell(&url)).await?;
                 OrderEvent::Told
@@ -357,18 +339,53 @@ impl<'a> Work<'a> {
         issued.is_some_and(|issued| authority.is_at(&issued.directory))
     }
 
-    /// The authority on the terms of the keys, with our account.
-    async fn authority(&self) -> Result<Rc<Authority>, Trouble> {
-        let terms: AcmeTerms = match &self.leader.status.borrow().table {
-            Some(table) => table.config().acme.clone(),
-            None => return Err(Trouble::passing("the store was not read yet")),
+    fn terms(&self) -> Result<AcmeTerms, Trouble> {
+        match &self.leader.status.borrow().table {
+            Some(table) => Ok(table.config().acme.clone()),
+            None => Err(Trouble::passing("the store was not read yet")),
+        }
+    }
+
+    /// Whether a name leads to the balancers, if the keys want that checked.
+    async fn check(&self, name: &str) -> Result<(), Trouble> {
+        let terms = self.terms()?;
+        let Some(port) = terms.check.filter(|_| terms.challenge == ChallengeKind::Http) else { return Ok(()) };
+        let probe = self.probe.get_or_try_init(|| self.make_probe()).await?;
+        let lookup = {
+            let mut lookup = self.leader.lookup.borrow_mut();
+            lookup.refresh();
+            lookup.clone()
         };
+        leads_here(&lookup, (name, port), probe).await
+    }
+
+    /// An answer of this term that balancers give, written for them.
+    async fn make_probe(&self) -> Result<Probe, Trouble> {
+        let token = format!("pointsman-{:032x}", fastrand::u128(..));
+        let probe = Probe { term: self.term, answer: format!("{token}.{:032x}", fastrand::u128(..)), token };
+        let text = serde_json::to_vec(&probe).map_err(|error| Trouble::passing(error.to_string()))?;
+        let is_later = |old: &[u8]| serde_json::from_slice::<Probe>(old).is_ok_and(|old| old.term > self.term);
+        let written = self.put(&probe_key(self.leader.folder), &text, is_later).await;
+        match written.map_err(|error| Trouble::passing(format!("the store cannot be written: {error}")))? {
+            false => Err(Trouble::passing("another balancer asks for certificates now")),
+            true => {
+                self.leader.book.send_modify(|book| book.probe = Some(probe.clone()));
+                // A balancer that is late may be the one that the name leads to: then it is checked again.
+                self.everywhere(&probe.token).await;
+                Ok(probe)
+            }
+        }
+    }
+
+    /// The authority on the terms of the keys, with our account.
+    pub(super) async fn authority(&self) -> Result<Rc<Authority>, Trouble> {
+        let terms = self.terms()?;
         let mut known = self.authority.lock().await;
         match &*known {
             Some(authority) if authority.is_of(&terms) => Ok(Rc::clone(authority)),
             _ => {
                 let (store, folder) = (self.leader.store, self.leader.folder);
-                let ca = self.leader.ca.as_deref();
+                let ca = self.leader.settings.ca.as_deref();
                 let opened = Rc::new(again(|| Authority::open(store, folder, &terms, ca)).await?);
                 *known = Some(Rc::clone(&opened));
                 Ok(opened)
@@ -376,8 +393,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Waits until every balancer of the prefix answers this challenge, for some time.
-    async fn everywhere(&self, name: &str, token: &str) {
+    /// Waits until every balancer of the prefix answers this, for some time. Returns those that do not.
+    async fn everywhere(&self, token: &str) -> Option<String> {
         let start = Instant::now();
         loop {
             let late = match fleet::members(self.leader.store, self.leader.prefix).await {
@@ -388,34 +405,35 @@ impl<'a> Work<'a> {
                         .map(|member| member.name.clone())
                         .collect();
                     if late.is_empty() && !members.is_empty() {
-                        return;
+                        return None;
                     }
                     late.join(", ")
                 }
                 Err(error) => error.to_string(),
             };
             if start.elapsed() >= EVERYWHERE {
-                warn!("certificate for {name}: the authority is told although not every balancer answers it: {late}");
-                return;
+                return Some(late);
             }
             sleep(ASK_FLEET).await;
         }
     }
 
     /// Writes an order. `false`: another leader has written it since; this one leads no more.
-    async fn save(&self, name: &str, order: &CertOrder) -> bool {
-        let key = order_key(self.leader.folder, name);
+    pub(super) async fn save(&self, key: &str, order: &CertOrder) -> bool {
         let Ok(text) = serde_json::to_vec(order) else { return false };
         let is_later = |old: &[u8]| {
             serde_json::from_slice::<CertOrder>(old)
                 .is_ok_and(|old| (old.term, old.version) > (order.term, order.version))
         };
+        let mut is_told = false;
         loop {
-            let error = match self.put(&key, &text, is_later).await {
+            let error = match self.put(key, &text, is_later).await {
                 Ok(is_written) => return is_written,
                 Err(error) => error,
             };
-            debug!("the order for {name} cannot be written: {error}");
+            if !std::mem::replace(&mut is_told, true) {
+                warn!("{key}: the order cannot be written, and no further step is taken until it can: {error}");
+            }
             if self.over.get().is_some_and(|since| since.elapsed() >= LAST_WORDS) {
                 return false;
             }
@@ -447,6 +465,22 @@ impl<'a> Work<'a> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Counts how a step ended, if it ended an order or a try.
+    fn count(&self, event: &OrderEvent) {
+        let outcome = match event {
+            OrderEvent::Kept { .. } => 0,
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Refusal, .. }) => 1,
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Passing, .. }) => 2,
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Elsewhere, .. }) => 3,
+            OrderEvent::Opened { .. }
+            | OrderEvent::Consulted { .. }
+            | OrderEvent::Seen(_)
+            | OrderEvent::Told
+            | OrderEvent::Finalized => return,
+        };
+        self.leader.around.send_modify(|around| around.acme.outcomes[outcome] += 1);
     }
 
     /// Logs what an operator looks for.

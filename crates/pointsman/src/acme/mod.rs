@@ -9,14 +9,20 @@
 
 mod authority;
 mod book;
+mod check;
 mod client;
 mod demand;
+mod demanded;
+mod due;
 mod endpoint;
 mod hook;
 mod leader;
 mod order;
+mod revoke;
+mod revoking;
+mod update;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
@@ -29,30 +35,35 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::control::{Around, IssuedCerts, Status};
+use crate::control::{AcmeReport, Around, IssuedCerts, Status};
+use crate::names::Lookup;
 use crate::settings::AcmeSettings;
 use crate::tenure::Tenure;
-pub(crate) use book::{CertBook, cert_key, folder, order_key};
+pub(crate) use book::{CertBook, cert_key, folder, order_key, revoke_key};
 use demand::Demand;
 use endpoint::Endpoint;
 use leader::Leader;
 pub(crate) use order::{CertOrder, IssuedFacts, OrderStage};
+pub(crate) use revoke::{REVOKE_REASONS, Revocation};
 
 /// How soon the store is read again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
+/// The least time between two publications: of ten thousand names, many change at once.
+const PACE: Duration = Duration::from_millis(50);
 /// Most updates that may queue.
 const UPDATES: usize = 64;
 
 /// Keeps this balancer's certificates by ACME, and asks for them while it leads. Never ends.
 pub(crate) async fn keep(
     (store, settings): (&Store, &StoreSettings),
-    (AcmeSettings { ca, hook, answers }, name): (AcmeSettings, String),
+    (asking, name, lookup): (AcmeSettings, String, Lookup),
     (status, mut tenure): (watch::Receiver<Status>, Tenure),
     (issued, around): (watch::Sender<Option<IssuedCerts>>, watch::Sender<Around>),
     wishes: mpsc::Receiver<CertWish>,
 ) {
-    let endpoint = Endpoint::new(ca.clone());
+    let endpoint = Endpoint::new(asking.ca.clone());
     let folder = folder(&settings.prefix);
+    let answers = Arc::clone(&asking.answers);
     let book = watch::Sender::new(CertBook::default());
     let (read, is_read) = watch::channel(false);
     let leading = async {
@@ -61,8 +72,19 @@ pub(crate) async fn keep(
         let mut wanting = status.clone();
         if wanting.wait_for(wants).await.is_ok() {
             let (prefix, folder, name, book) = (&*settings.prefix, &*folder, &*name, &book);
-            let endpoint = &endpoint;
-            let leader = Leader { store, prefix, folder, name, ca, hook, status: status.clone(), book, endpoint };
+            let lookup = RefCell::new(lookup);
+            let leader = Leader {
+                store,
+                prefix,
+                folder,
+                name,
+                settings: asking,
+                lookup,
+                status: status.clone(),
+                book,
+                around: &around,
+                endpoint: &endpoint,
+            };
             Box::pin(leader.run()).await;
         }
     };
@@ -141,16 +163,24 @@ async fn publish(
         if newest.as_ref().map(Arc::as_ptr) != known.0.as_ref().map(Arc::as_ptr) {
             known = (newest.clone(), newest.map(|table| table.acme_names()).unwrap_or_default());
         }
-        let (now, problems) = {
+        let (now, problems, names) = {
             let book = changes.borrow_and_update();
-            (Some(book.issued(answers)), book.problems(&known.1))
+            (Some(book.issued(answers)), book.problems(&known.1), book.names(&known.1, known.0.as_deref()))
         };
         issued.send_if_modified(|last| {
             let is_news = *last != now;
             *last = now;
             is_news
         });
-        around.send_if_modified(|around| std::mem::replace(&mut around.acme, problems.clone()) != problems);
+        around.send_if_modified(|around| {
+            let report = AcmeReport { problems, names, outcomes: around.acme.outcomes };
+            let is_news = around.acme != report;
+            if is_news {
+                around.acme = report;
+            }
+            is_news
+        });
+        sleep(PACE).await;
         let seen = known.0.as_ref().map(Arc::as_ptr);
         let is_newer = |status: &Status| status.table.as_ref().map(Arc::as_ptr) != seen;
         tokio::select! {

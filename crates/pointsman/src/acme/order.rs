@@ -17,12 +17,17 @@ const CHECKS: i64 = 180;
 const SIGNS: i64 = 900;
 /// Seconds until the next try after so many failures of one name in a row. Let's Encrypt lets a name fail five times an hour.
 const AFTER_REFUSAL: [i64; 7] = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600];
-/// How many of these are skipped for a name that only handshakes want, until it has a certificate, and how often it is
-/// tried.
+/// How many of these are skipped for a name that only handshakes want, until it has a certificate, how often it is tried, and
+/// how often it is looked at if it leads elsewhere. It is never forgotten within the hour in which it counts as a new one.
 const SKIPPED_ON_DEMAND: u32 = 3;
 const TRIES_ON_DEMAND: u32 = 2;
+const LOOKS_ON_DEMAND: u32 = 9;
 /// The same if the authority cannot be reached or does not say why.
-const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
+pub(super) const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
+/// The same if the name leads elsewhere: nobody is bothered by looking again.
+const AFTER_MISS: [i64; 9] = [5, 15, 30, 60, 120, 300, 600, 1800, 3600];
+/// Seconds by which the clocks of two balancers may differ.
+const CLOCKS: i64 = 300;
 /// Outages in a row after which an order is given up for a new one.
 const GIVEN_UP: u32 = 12;
 
@@ -46,6 +51,9 @@ pub(crate) struct CertOrder {
     pub(crate) refusals: u32,
     #[serde(default)]
     pub(crate) outages: u32,
+    /// How often in a row the name led elsewhere, so that nothing was asked.
+    #[serde(default)]
+    pub(crate) misses: u32,
     /// The last failure, until a step succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<OrderFailure>,
@@ -188,21 +196,36 @@ pub(crate) enum Sight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
     pub(crate) said: String,
-    /// The authority refuses: the order is over. Else the step may succeed later.
-    pub(crate) is_refusal: bool,
+    pub(crate) kind: TroubleKind,
     /// How long the authority wants us to wait, seconds.
     pub(crate) wait: Option<i64>,
+}
+
+/// What a failure means for the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TroubleKind {
+    /// The step may succeed later.
+    Passing,
+    /// The authority refuses: the order is over.
+    Refusal,
+    /// The name leads elsewhere: nothing was asked.
+    Elsewhere,
 }
 
 impl Trouble {
     /// A step that may succeed later.
     pub(crate) fn passing(said: impl Into<String>) -> Self {
-        Self { said: said.into(), is_refusal: false, wait: None }
+        Self { said: said.into(), kind: TroubleKind::Passing, wait: None }
     }
 
     /// An order that is over.
     pub(crate) fn refusal(said: impl Into<String>) -> Self {
-        Self { said: said.into(), is_refusal: true, wait: None }
+        Self { said: said.into(), kind: TroubleKind::Refusal, wait: None }
+    }
+
+    /// A name that leads elsewhere.
+    pub(crate) fn elsewhere(said: impl Into<String>) -> Self {
+        Self { said: said.into(), kind: TroubleKind::Elsewhere, wait: None }
     }
 }
 
@@ -222,16 +245,17 @@ impl CertOrder {
         self.issued.as_ref().is_some_and(|issued| now < issued.until)
     }
 
-    /// Whether it is forgotten instead of tried again: only handshakes wanted it, and the authority keeps refusing.
+    /// Whether it is forgotten instead of tried again: only handshakes wanted it, and the authority keeps refusing, or the name
+    /// keeps leading elsewhere.
     pub(crate) fn is_hopeless(&self, now: i64) -> bool {
-        let refused = self.stage == OrderStage::Idle && self.refusals >= TRIES_ON_DEMAND;
-        self.on_demand.is_some() && refused && !self.is_live(now)
+        let is_tried = self.refusals >= TRIES_ON_DEMAND || self.misses >= LOOKS_ON_DEMAND;
+        self.on_demand.is_some() && self.stage == OrderStage::Idle && is_tried && !self.is_live(now)
     }
 
     /// The same, to be renewed now: an operator wants it.
     pub(crate) fn renewed(mut self, now: i64) -> Self {
         self.version += 1;
-        (self.due, self.refusals) = (now, 0);
+        (self.due, self.refusals, self.misses) = (now, 0, 0);
         if let Some(issued) = &mut self.issued {
             issued.renew = now;
         }
@@ -244,6 +268,33 @@ impl CertOrder {
         let issued = Some(IssuedFacts { renew, ..facts });
         let (term, version) = (self.term, self.version + 1);
         Self { term, version, due: renew, issued, on_demand: self.on_demand, ..Self::default() }
+    }
+
+    /// What is done next, for people.
+    pub(crate) fn next_word(&self) -> &'static str {
+        match (&self.stage, &self.issued) {
+            (OrderStage::Idle, Some(_)) => "renew",
+            (OrderStage::Idle, None) => "order",
+            (OrderStage::Opened { .. }, _) => "ordered",
+            (OrderStage::Answering { .. } | OrderStage::Told { .. }, _) => "being checked",
+            (OrderStage::Signing { .. }, _) => "being signed",
+        }
+    }
+
+    /// When that is done, unless it is under way. A question when to renew is nothing that people wait for.
+    pub(crate) fn next_due(&self) -> Option<i64> {
+        let renew = self.issued.as_ref().filter(|_| self.failure.is_none()).map_or(self.due, |issued| issued.renew);
+        (self.stage == OrderStage::Idle).then_some(renew)
+    }
+
+    /// When the next step is due; at once if what is known was written while the clock was ahead, perhaps by years.
+    pub(crate) fn due_by(&self, now: i64) -> i64 {
+        let failed = self.failure.as_ref().is_some_and(|failure| failure.at > now + CLOCKS);
+        let begun = match self.stage {
+            OrderStage::Told { since, .. } | OrderStage::Signing { since, .. } => since > now + CLOCKS,
+            OrderStage::Idle | OrderStage::Opened { .. } | OrderStage::Answering { .. } => false,
+        };
+        if failed || begun { now } else { self.due }
     }
 
     /// The URL of the order, if there is one.
@@ -298,6 +349,7 @@ impl CertOrder {
         match event {
             OrderEvent::Failed(trouble) => return Err(trouble),
             OrderEvent::Opened { url } => {
+                self.misses = 0;
                 self.stage = OrderStage::Opened { url: url.clone() };
                 return Ok(Some(OrderAction::Look { url, keyed: false }));
             }
@@ -361,19 +413,26 @@ impl CertOrder {
     }
 
     fn fail(&mut self, trouble: Trouble, now: i64, chance: f64) {
-        let Trouble { said, is_refusal, wait } = trouble;
-        let ladder = if is_refusal {
-            self.refusals = self.refusals.saturating_add(1);
-            self.stage = OrderStage::Idle;
-            // Nobody set a name that a handshake wants: it may well lead elsewhere.
-            let skipped = if self.on_demand.is_some() && self.issued.is_none() { SKIPPED_ON_DEMAND } else { 0 };
-            rung(&AFTER_REFUSAL, self.refusals + skipped)
-        } else {
-            self.outages = self.outages.saturating_add(1);
-            if self.outages >= GIVEN_UP {
+        let Trouble { said, kind, wait } = trouble;
+        let ladder = match kind {
+            TroubleKind::Refusal => {
+                self.refusals = self.refusals.saturating_add(1);
                 self.stage = OrderStage::Idle;
+                // Nobody set a name that a handshake wants: it may well lead elsewhere.
+                let skipped = if self.on_demand.is_some() && self.issued.is_none() { SKIPPED_ON_DEMAND } else { 0 };
+                rung(&AFTER_REFUSAL, self.refusals + skipped)
             }
-            rung(&AFTER_OUTAGE, self.outages)
+            TroubleKind::Passing => {
+                self.outages = self.outages.saturating_add(1);
+                if self.outages >= GIVEN_UP {
+                    self.stage = OrderStage::Idle;
+                }
+                rung(&AFTER_OUTAGE, self.outages)
+            }
+            TroubleKind::Elsewhere => {
+                self.misses = self.misses.saturating_add(1);
+                rung(&AFTER_MISS, self.misses)
+            }
         };
         // Ten thousand names that fail together do not come back together.
         let spread = (ladder as f64 * 0.2 * chance) as i64;
@@ -387,13 +446,14 @@ const CONSULT: i64 = 6 * 3600;
 
 /// When to look again, unless the authority takes too long.
 fn wait(now: i64, since: i64, longest: i64, what: &str) -> Result<i64, Trouble> {
-    match now - since > longest {
+    // One that began in the future began while the clock was wrong.
+    match now - since > longest || since > now + CLOCKS {
         true => Err(Trouble::refusal(format!("the authority did not {what} within {longest} s"))),
         false => Ok(now + LOOK),
     }
 }
 
-fn rung(ladder: &[i64], count: u32) -> i64 {
+pub(super) fn rung(ladder: &[i64], count: u32) -> i64 {
     let at = (count.max(1) as usize - 1).min(ladder.len() - 1);
     ladder[at]
 }

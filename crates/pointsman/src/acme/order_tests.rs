@@ -128,6 +128,18 @@ fn refusals_are_backed_off_and_outages_less() {
     );
     let order = (0..20).fold(order, |order, _| order.step(refusal("no"), 0, 1.0).0);
     assert_eq!(order.due, 12 * 3600 + 8640);
+    let elsewhere = |said: &str| OrderEvent::Failed(Trouble::elsewhere(said));
+    let order = check(
+        CertOrder::wished(0),
+        vec![
+            (elsewhere("not here"), "idle, in 5: not here"),
+            (elsewhere("not here"), "idle, in 15: not here"),
+            (opened(), "opened, look: not here"),
+            (refusal("no"), "idle, in 60: no"),
+            (elsewhere("not here"), "idle, in 5: not here"),
+        ],
+    );
+    assert_eq!(order.renewed(9).misses, 0, "an operator mended it");
 }
 
 #[test]
@@ -143,6 +155,20 @@ fn nothing_waits_for_ever() {
         order = order.step(OrderEvent::Failed(Trouble::passing("down")), 0, 0.0).0;
     }
     assert_eq!(order.stage, OrderStage::Idle);
+}
+
+#[test]
+fn a_clock_that_was_ahead_delays_nothing() {
+    let failure = Some(OrderFailure { said: "down".into(), at: 900_000 });
+    let order = CertOrder { due: 900_002, failure, ..CertOrder::default() };
+    assert_eq!((order.due_by(900_001), order.due_by(1000)), (900_002, 1000));
+    let told = OrderStage::Told { url: "u".into(), challenge: challenge(), since: 900_000 };
+    let order = CertOrder { due: 900_001, stage: told, ..CertOrder::default() };
+    assert_eq!((order.due_by(899_999), order.due_by(1000)), (900_001, 1000));
+    let late = "idle, in 60: the authority did not check the answer within 180 s";
+    check(order, vec![(OrderEvent::Seen(Sight::Checking), late)]);
+    let issued = CertOrder { due: 60 * DAY, issued: Some(facts(None)), ..CertOrder::default() };
+    assert_eq!(issued.due_by(1000), 60 * DAY);
 }
 
 #[test]
@@ -178,4 +204,17 @@ fn names_on_demand_are_tried_less_and_forgotten() {
     assert!(!order.is_hopeless(14_401), "its certificate still counts");
     assert!(order.is_hopeless(20_000));
     assert!(!CertOrder { on_demand: None, ..order }.is_hopeless(20_000), "a service wants it");
+}
+
+#[test]
+fn names_on_demand_that_lead_elsewhere_are_forgotten_once_they_are_no_new_ones() {
+    const HOUR: i64 = 3600;
+    let (mut order, mut now) = (CertOrder::on_demand(0), 0);
+    while !order.is_hopeless(now) {
+        order = order.step(OrderEvent::Failed(Trouble::elsewhere("not here")), now, 0.0).0;
+        now = order.due;
+    }
+    assert!((HOUR..3 * HOUR).contains(&now), "{now}");
+    assert_eq!(order.refusals, 0);
+    assert!(!CertOrder { on_demand: None, ..order }.is_hopeless(now), "a service wants it");
 }

@@ -17,7 +17,7 @@ pub use self::open::{OPEN_TYPE, wants_open};
 use self::roster::MOST_LISTED;
 pub use self::roster::{MetricNames, Named};
 use super::view::protocol_word;
-use crate::control::Status;
+use crate::control::{ACME_OUTCOMES, AcmeReport, Status};
 use crate::logging::access::RequestsView;
 use crate::sys;
 use pointsman_engine::access::DROP_REASONS;
@@ -404,6 +404,7 @@ impl Page<'_> {
         self.single(&READY, u8::from(status.unready().is_none()));
         self.problems(status);
         self.certificates(status, named);
+        self.acme(&status.around.acme, named);
         self.single(&UNNAMED, named.unnamed);
     }
 
@@ -426,6 +427,32 @@ impl Page<'_> {
         }
         for (name, cert) in certs {
             self.sample(CERTIFICATE_EXPIRES.name, &[("certificate", name)], cert.not_after);
+        }
+    }
+
+    /// All names that certificates by ACME are wanted for, or those of which a step is due first.
+    fn acme(&mut self, acme: &AcmeReport, named: &Named) {
+        let mut names: Vec<_> = acme.names.iter().collect();
+        if named.is_short() {
+            names.sort_by_key(|name| name.renew.or(name.due));
+            names.truncate(MOST_LISTED);
+        }
+        self.family(&ACME_RENEW);
+        for (name, renew) in names.iter().filter_map(|name| Some((name, name.renew?))) {
+            self.sample(ACME_RENEW.name, &[("certificate", &name.certificate)], renew);
+        }
+        self.family(&ACME_NEXT);
+        for name in names {
+            self.sample(ACME_NEXT.name, &[("certificate", &name.certificate), ("step", name.next)], 1);
+        }
+        self.family(&ACME_NAMES);
+        let issued = acme.names.iter().filter(|name| name.issued.is_some()).count();
+        for (state, count) in [("issued", issued), ("missing", acme.names.len() - issued)] {
+            self.sample(ACME_NAMES.name, &[("state", state)], count);
+        }
+        self.family(&ACME_ORDERS);
+        for (outcome, count) in ACME_OUTCOMES.into_iter().zip(acme.outcomes) {
+            self.sample(ACME_ORDERS.name, &[("outcome", outcome)], count);
         }
     }
 

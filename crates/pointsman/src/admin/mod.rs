@@ -1,5 +1,6 @@
 //! Health, metrics and the table over HTTP, for people and machines. Never on the data path, never changes anything.
 
+pub mod acme;
 mod figures;
 pub mod held;
 mod hosts;
@@ -38,6 +39,7 @@ pub use metrics::MetricNames;
 use crate::control::{Status, Timeline, TimelineEntry, epoch_millis};
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
+use acme::AcmeNameView;
 use held::GuardView;
 use live::{LiveHub, LiveInputs};
 use query::ExplainQuery;
@@ -190,7 +192,8 @@ async fn table(State(pages): State<Pages>) -> Response {
         None => return not_read_yet(),
     };
     let (source, from) = (Some(pages.source.clone()), status.snapshot.map(SnapshotView::from));
-    let view = TableView { source, snapshot: from, ..view.with_held(status.held.as_deref()) };
+    let acme = status.around.acme.names.iter().map(AcmeNameView::from).collect();
+    let view = TableView { source, snapshot: from, acme, ..view.with_held(status.held.as_deref()) };
     axum::Json(view).into_response()
 }
 

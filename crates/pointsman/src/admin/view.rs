@@ -13,6 +13,7 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::acme::AcmeNameView;
 pub use super::instance::{InstanceView, epoch_seconds};
 use super::instance::{counted, mark_panic};
 use super::pick::PickView;
@@ -33,6 +34,9 @@ pub struct TableView {
     /// The certificates, the one that expires first goes first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub certificates: Vec<CertificateView>,
+    /// The names that certificates by ACME are wanted for; of a running balancer.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub acme: Vec<AcmeNameView>,
     /// The keys that a running balancer follows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SourceView>,
@@ -240,7 +244,8 @@ impl TableView {
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
         let certificates = Self::certificates_of(table);
-        Self { revision: table.revision(), listeners, services, certificates, source: None, snapshot: None }
+        let (revision, acme) = (table.revision(), Vec::new());
+        Self { revision, listeners, services, certificates, acme, source: None, snapshot: None }
     }
 
     /// The certificates, the one that expires first goes first.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::certs_import::import;
+use super::certs_revoke::revoke;
 use super::patience::within;
 use super::routes::aligned;
 use crate::acme::{CertBook, CertOrder, OrderStage, folder, order_key};
@@ -42,13 +43,14 @@ struct CertRow {
     error: Option<String>,
 }
 
-/// Lists all certificates, renews one (`renew` and its name) or takes over those of others (`import` and the place).
+/// Lists all certificates, renews or revokes one (`renew`, `revoke` and its name) or takes over those of others (`import` and
+/// the place). `reason`: why it is revoked.
 ///
 /// # Errors
 /// The store is unreachable, `out` or `note` is closed, or there is no such certificate.
 pub async fn certs(
     settings: &Settings,
-    action: Option<(String, String)>,
+    (action, reason): (Option<(String, String)>, String),
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
@@ -56,6 +58,7 @@ pub async fn certs(
     match action {
         None => Box::pin(list(settings, json, out)).await,
         Some((action, place)) if action == "import" => Box::pin(import(settings, place.as_ref(), note)).await,
+        Some((action, name)) if action == "revoke" => Box::pin(revoke(settings, &name, &reason, note)).await,
         // The only other one.
         Some((_, name)) => Box::pin(renew(settings, &name, note)).await,
     }
@@ -127,21 +130,13 @@ fn own_row(name: &str, pem: &[u8]) -> CertRow {
 }
 
 fn issued_row(name: &str, order: &CertOrder) -> CertRow {
-    let next = match (&order.stage, &order.issued) {
-        (OrderStage::Idle, Some(_)) => "renew",
-        (OrderStage::Idle, None) => "order",
-        (OrderStage::Opened { .. }, _) => "ordered",
-        (OrderStage::Answering { .. } | OrderStage::Told { .. }, _) => "being checked",
-        (OrderStage::Signing { .. }, _) => "being signed",
-    };
-    let renew = order.issued.as_ref().filter(|_| order.failure.is_none()).map_or(order.due, |issued| issued.renew);
     CertRow {
         names: vec![name.to_owned()],
         source: if order.on_demand.is_some() { "on-demand" } else { "acme" }.to_owned(),
         expires: order.issued.as_ref().map(|issued| issued.until),
         issuer: order.issued.as_ref().map(|issued| issued.issuer.clone()).unwrap_or_default(),
-        next: next.to_owned(),
-        due: (order.stage == OrderStage::Idle).then_some(renew),
+        next: order.next_word().to_owned(),
+        due: order.next_due(),
         error: order.failure.as_ref().map(|failure| failure.said.clone()),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::{apply, explain, export, history, logs, plan, register, rollback};
+use crate::acme::REVOKE_REASONS;
 use crate::admin::query::ExplainRequest;
 use crate::settings;
 
@@ -373,24 +374,30 @@ Examples:
         json: bool,
     },
 
-    /// List all certificates: days, issuer, next step and last error; or have one by ACME renewed
+    /// List all certificates: days, issuer, next step and last error; or have one by ACME renewed or revoked
     #[command(after_help = "\
 Reads the store: the certificates below certs/, and those that balancers had issued by ACME.
 Exit 1 if a name has no certificate.
-`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json.
-Balancers serve what is there, and renew it in time.
+`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json. Balancers
+serve what is there, and renew it in time.
+`revoke` has the authority revoke the certificate, and order one with a new key at once. The old one
+serves until that is there. Waits for the balancer that does so, at most 60 s.
 
 Examples:
   pointsman certs
   pointsman certs renew shop.example.org
+  pointsman certs revoke shop.example.org --reason key-compromise
   pointsman certs import /etc/letsencrypt")]
     Certs {
-        /// Renew the certificate of a name now; import certificates
-        #[arg(value_parser = ["renew", "import"], requires = "what")]
+        /// Renew or revoke the certificate of a name now; import certificates
+        #[arg(value_parser = ["renew", "revoke", "import"], requires = "what")]
         action: Option<String>,
         /// The name; the folder, or Traefik's file
         #[arg(value_name = "NAME|DIR")]
         what: Option<String>,
+        /// Why it is revoked
+        #[arg(long, requires = "action", value_parser = REVOKE_REASONS, default_value = REVOKE_REASONS[0])]
+        reason: String,
         /// Print JSON
         #[arg(long, conflicts_with = "action")]
         json: bool,

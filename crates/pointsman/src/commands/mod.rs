@@ -8,6 +8,7 @@ pub mod arguments;
 mod ask;
 pub mod certs;
 mod certs_import;
+mod certs_revoke;
 pub mod change;
 pub mod check;
 pub mod cli;

@@ -222,14 +222,8 @@ mod tests {
             service("a", &["a.test", "b.test"], vec![instance("web-1", 0), instance("web-10", 2)]),
             service("empty", &["c.test"], vec![]),
         ];
-        let view = TableView {
-            revision: 7,
-            listeners: Vec::new(),
-            services,
-            certificates: Vec::new(),
-            source: None,
-            snapshot: None,
-        };
+        let (listeners, certificates, acme) = Default::default();
+        let view = TableView { revision: 7, listeners, services, certificates, acme, source: None, snapshot: None };
         let expected = "\
 revision 7
 SERVICE         RULE           INSTANCE  TARGET       STATE         WEIGHT    ACTIVE  REQUESTS  ERRORS  SINCE  WHY

@@ -24,8 +24,42 @@ pub struct Around {
     pub certs: Option<Problem>,
     /// Another program cannot take over from this one.
     pub takeover: Option<Problem>,
-    /// Certificates that an authority does not issue.
-    pub acme: Arc<[Problem]>,
+    /// Certificates by ACME.
+    pub acme: AcmeReport,
+}
+
+/// How it stands with certificates by ACME, as far as the keys want them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcmeReport {
+    /// Certificates that the authority does not issue, or was not asked for.
+    pub problems: Arc<[Problem]>,
+    /// One for each name, in their order.
+    pub names: Arc<[AcmeName]>,
+    /// How steps ended that this balancer took while it led, in the order of [`ACME_OUTCOMES`].
+    pub outcomes: [u64; ACME_OUTCOMES.len()],
+}
+
+/// How orders of certificates end: the certificate is there; the authority refuses; it cannot be talked to; it is not asked, as the
+/// name leads elsewhere.
+pub const ACME_OUTCOMES: [&str; 4] = ["issued", "refused", "failed", "elsewhere"];
+
+/// A name that a certificate by ACME is wanted for. Times are in seconds since the epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcmeName {
+    /// The name.
+    pub name: Box<str>,
+    /// How the table calls its certificate.
+    pub certificate: Box<str>,
+    /// Who issued the last certificate, and how long it counts.
+    pub issued: Option<(Box<str>, i64)>,
+    /// When a new one is due, if there is one.
+    pub renew: Option<i64>,
+    /// What comes next.
+    pub next: &'static str,
+    /// When, unless it is under way.
+    pub due: Option<i64>,
+    /// The last failure.
+    pub error: Option<Box<str>>,
 }
 
 /// Certificates that we had issued, and the answers to authorities that issue more.
@@ -153,7 +187,7 @@ impl Status {
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         let Around { state, snapshot, journal, apis, certs, takeover, acme } = &self.around;
         let around =
-            apis.iter().chain(certs).chain(&**acme).chain(state).chain(snapshot).chain(journal).chain(takeover);
+            apis.iter().chain(certs).chain(&*acme.problems).chain(state).chain(snapshot).chain(journal).chain(takeover);
         let held = self.held.iter().flat_map(|held| &held.problems);
         held.chain(&*self.found).chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }

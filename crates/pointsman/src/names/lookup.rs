@@ -50,8 +50,16 @@ impl Lookup {
         Self { resolvers: resolvers(servers), servers: servers.into(), written: written() }
     }
 
+    /// The addresses of a host name, or in words why there are none.
+    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Box<str>> {
+        match self.look_up(&format!("{name}."), true).await {
+            Ok(located) => Ok(located.addresses),
+            Err(Unfound::Denied(why) | Unfound::Silent(why)) => Err(why),
+        }
+    }
+
     /// Reads the machine's files again if they changed. Returns whether they did.
-    pub(super) fn refresh(&mut self) -> bool {
+    pub(crate) fn refresh(&mut self) -> bool {
         let written = written();
         if written == self.written {
             return false;

@@ -338,6 +338,10 @@ pub static FLAGS: &[Flag] = &[
     },
     flags_acme::ACME_CA,
     flags_acme::ACME_DNS_HOOK,
+    flags_acme::ACME_DNS_SERVER,
+    // After the server that they are about.
+    flags_acme::ACME_DNS_ZONE,
+    flags_acme::ACME_DNS_KEY,
     Flag {
         name: "accept-proxy",
         value: "PLACE",

@@ -45,7 +45,7 @@ pub use docker_host::DockerHost;
 pub use flag::{Flag, Group};
 pub use flags::FLAGS;
 use model::Draft;
-pub use model::{AccessSettings, AcmeSettings, AgentSettings, Engine, Host, Settings, SettingsError};
+pub use model::{AccessSettings, AcmeSettings, AgentSettings, DnsUpdates, Engine, Host, Settings, SettingsError};
 pub use stats_socket::{StatsLevel, StatsSocket};
 
 /// The port that `https://` without a port means (RFC 9110 §4.2.2).

@@ -29,8 +29,21 @@ pub struct AcmeSettings {
     pub ca: Option<PathBuf>,
     /// The program of `--acme-dns-hook`.
     pub hook: Option<PathBuf>,
+    /// The name server of `--acme-dns-server`.
+    pub updates: Option<DnsUpdates>,
     /// Answers to authorities that somebody else asked, from variables of the environment.
     pub answers: Arc<Answers>,
+}
+
+/// The server that takes changes of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsUpdates {
+    /// Where it listens, for TCP.
+    pub server: SocketAddr,
+    /// The zone to change; else the server says in which zone a name is.
+    pub zone: Option<Box<str>>,
+    /// The file with the key that changes are signed with.
+    pub key: Option<PathBuf>,
 }
 
 /// A setting that cannot be used.

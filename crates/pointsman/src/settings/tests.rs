@@ -88,7 +88,11 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         (Row { variables: "SSL_CERT_A=hunter2", ..Row::default() }, "cert_variables: [ssl_cert_a from SSL_CERT_A],"),
         (
             Row { flags: "acme-ca=/c", ..Row::default() },
-            "acme: AcmeSettings { ca: Some(\"/c\"), hook: None, answers: {} }",
+            "acme: AcmeSettings { ca: Some(\"/c\"), hook: None, updates: None, answers: {} }",
+        ),
+        (
+            Row { flags: "acme-dns-server=10.0.0.1 acme-dns-zone=shop.test acme-dns-key=/k", ..Row::default() },
+            "updates: Some(DnsUpdates { server: 10.0.0.1:53, zone: Some(\"shop.test\"), key: Some(\"/k\") })",
         ),
         (
             Row { variables: "ACME_CHALLENGE_a=token.print ACME_CHALLENGE_b=", ..Row::default() },

@@ -4,6 +4,7 @@
 
 mod access;
 mod acme;
+mod acme_faults;
 mod admin;
 mod admission;
 mod auth;

@@ -244,7 +244,9 @@ fn configuration() {
          health_check: CheckKeys { way: Some(Tcp), uri: None, port: None, method: None, host: None, \
          expect: None, interval: Some(5s), timeout: None, rise: None, fall: Some(4) }, \
          trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \
-         tls_min_version: V1_3, tls_strict_sni: true, errors: [(404, Page { body: \"gone\", \
+         tls_min_version: V1_3, tls_strict_sni: true, acme: AcmeTerms { directory: \"https://acme-v02.api.letsencrypt.org/directory\", \
+         contact: [], agree: false, auto: false, challenge: Http, check: Some(80), on_demand: None, key: P256, profile: None, \
+         eab: None }, errors: [(404, Page { body: \"gone\", \
          text: Text([Literal(\"gone\")]) }), (503, Page { body: \"<h1>Back soon</h1>\", \
          text: Text([Literal(\"<h1>Back soon</h1>\")]) })] }"
     );

@@ -10,9 +10,9 @@ use super::hub::{LiveHub, Look};
 use super::inputs::LiveInputs;
 use super::pulse::{Counted, Pulse};
 use super::rows::{DownInstance, MOST_ROWS, Rows};
-use super::told::{Message, Meta, Now, Part, ProblemBook, certificates, json};
+use super::told::{Message, Meta, Now, Part, ProblemBook, acme, certificates, json};
 
-use crate::control::epoch_millis;
+use crate::control::{AcmeName, epoch_millis};
 use pointsman_engine::live::Sums;
 use pointsman_table::Protocol;
 
@@ -56,6 +56,8 @@ struct SeenByPages {
     problems: ProblemBook,
     down: Vec<DownInstance>,
     certificates: Part,
+    acme: Part,
+    acme_names: Option<Arc<[AcmeName]>>,
     generation: Option<u64>,
     fleet: Part,
     edits: Option<u64>,
@@ -113,6 +115,11 @@ impl LiveCollector {
                 seen.generation = Some(table.generation());
                 message = message.part("certificates", seen.certificates.news(&certificates(table)));
             }
+            let names = &status.around.acme.names;
+            if seen.acme_names.as_ref().is_none_or(|known| !Arc::ptr_eq(known, names)) {
+                seen.acme_names = Some(Arc::clone(names));
+                message = message.part("acme", seen.acme.news(&acme(names)));
+            }
             let [up, all] = seen.rows.up;
             seen.now = json(&Now::new(&seen.pulses, &snapshot, [up, all, seen.rows.down_count]));
             message = message.part("now", Some(&seen.now));
@@ -149,6 +156,7 @@ impl LiveCollector {
             .part("problems", seen.problems.part.last())
             .part("down", Some(&json(&seen.down)))
             .part("certificates", seen.certificates.last())
+            .part("acme", seen.acme.last())
             .part("fleet", seen.fleet.last())
             .part("changes", Some(&json(&changes)))
             .part("rows", Some(&json(&seen.rows.all())))

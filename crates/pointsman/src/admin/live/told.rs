@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::inputs::LiveInputs;
 use super::rows::ProblemCounts;
+use crate::admin::acme::AcmeNameView;
 use crate::admin::view::{CertificateView, ProblemView, TableView};
-use crate::control::{Around, Status, epoch_millis};
+use crate::control::{AcmeName, Around, Status, epoch_millis};
 
 /// Most problems sent to a page; `/api/problems` has all.
 const MOST_PROBLEMS: usize = 300;
@@ -176,6 +177,14 @@ pub(super) fn certificates(table: &Table) -> Vec<CertificateView> {
     let mut certificates = TableView::certificates_of(table);
     certificates.truncate(MOST_CERTIFICATES);
     certificates
+}
+
+/// Names that certificates by ACME are wanted for: those that fail first, then those of which a step is due first.
+pub(super) fn acme(names: &[AcmeName]) -> Vec<AcmeNameView> {
+    let mut names: Vec<_> = names.iter().collect();
+    names.sort_by_key(|name| (name.error.is_none(), name.due));
+    names.truncate(MOST_CERTIFICATES);
+    names.into_iter().map(AcmeNameView::from).collect()
 }
 
 /// What the head of the page shows, as an array: per second HTTP requests, TCP connections, 4xx, 5xx, bytes in, bytes

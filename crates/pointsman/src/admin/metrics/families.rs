@@ -92,6 +92,20 @@ pub(super) const CERTIFICATE_EXPIRES: Family = gauge(
     "pointsman_certificate_expires_seconds",
     "Time at which the certificate expires, in seconds since the epoch.",
 );
+pub(super) const ACME_RENEW: Family = gauge(
+    "pointsman_acme_renew_seconds",
+    "Time at which a certificate by ACME is to be renewed, in seconds since the epoch.",
+);
+pub(super) const ACME_NEXT: Family = gauge(
+    "pointsman_acme_next",
+    "1 for the next step of each certificate by ACME that services want, or handshakes on demand.",
+);
+pub(super) const ACME_NAMES: Family = gauge(
+    "pointsman_acme_names",
+    "Names that certificates by ACME are wanted for, by services or on demand, by whether there is one.",
+);
+pub(super) const ACME_ORDERS: Family =
+    counter("pointsman_acme_orders_total", "Orders and tries of this balancer for certificates by ACME, by outcome.");
 pub(super) const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
 pub(super) const STORE_INFO: Family =
     gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");

@@ -62,7 +62,7 @@ const StoreState = ({ meta }) => {
 }
 
 const Bar = ({ view, theme, turn, help }) => {
-  const { meta, link: state } = model, soon = model.certificates.filter(one => one.expires - serverNow() / 1000 < 14 * DAY).length
+  const { meta, link: state } = model, soon = model.certificates.filter(one => isSoon(one, serverNow() / 1000)).length + model.acme.filter(one => one.error).length
   const counts = { certificates: soon, fleet: (model.fleet?.members || []).filter(one => one.stage !== 'serving' || one.store || isBehind(one)).length }
   return html`<div class="bar"><div class="inner">
     <a class="brand" href="#/"><img src="/page/icon.svg" alt="" width="18" height="18" /><b>${meta?.name || 'Pointsman'}</b>${meta?.prefix && html`<span class="muted prefix">${meta.prefix}</span>`}</a>
@@ -113,14 +113,22 @@ const Overview = ({ theme, view, setView, picked, rows }) => html`<${Now} /><${A
 const Timeline = () => html`<section class="card"><header><h2>Changes</h2><span class="muted">the last ${model.changes.length}, since ${model.meta ? clock(model.meta.started) : 'the start'}</span></header>
   <${Changes} changes=${model.changes} few=${400} /></section>`
 
+// As the problem "expires soon": two weeks, or a third of a short life.
+const isSoon = (one, now) => one.expires - now < Math.min(14 * DAY, (one.expires - one.valid) / 3)
+
 const Certificates = () => {
   const now = serverNow() / 1000
-  const left = one => one.valid > now ? ['warn', `valid in ${span(one.valid - now)}`] : one.expires < now ? ['bad', `expired ${span(now - one.expires)} ago`] : [one.expires - now < 14 * DAY ? 'warn' : 'ok', span(one.expires - now)]
+  const left = one => one.valid > now ? ['warn', `valid in ${span(one.valid - now)}`] : one.expires < now ? ['bad', `expired ${span(now - one.expires)} ago`] : [isSoon(one, now) ? 'warn' : 'ok', span(one.expires - now)]
   return html`<section class="card"><header><h2>Certificates</h2><span class="muted">${plural(model.certificates.length, 'certificate')}, the first to expire on top</span></header>
     ${model.certificates.length ? html`<div class="wide"><table><thead><tr><th>Name</th><th>For</th><th>Valid from</th><th>Expires</th><th>Left</th></tr></thead>
       <tbody>${model.certificates.map(one => { const [kind, words] = left(one); return html`<tr key=${one.name}><td class="who"><b>${one.name}</b></td><td class="names">${one.names.join(', ')}</td>
         <td data-name="From">${day(one.valid * 1000)}</td><td data-name="Expires">${day(one.expires * 1000)}</td><td data-name="Left"><${Dot} kind=${kind} />${words}</td></tr>` })}</tbody></table></div>`
-    : html`<p class="empty muted">This balancer has no certificates.</p>`}</section>`
+    : html`<p class="empty muted">This balancer has no certificates.</p>`}</section>
+  ${model.acme.length ? html`<section class="card"><header><h2>By ACME</h2><span class="muted">${plural(model.acme.length, 'name')}, failures on top</span></header>
+    <div class="wide"><table><thead><tr><th>Name</th><th>Issuer</th><th>Expires</th><th>Next</th><th>Last error</th></tr></thead>
+      <tbody>${model.acme.map(one => html`<tr key=${one.name}><td class="who"><b>${one.name}</b></td><td data-name="Issuer">${one.issuer || '–'}</td>
+        <td data-name="Expires">${one.expires ? day(one.expires * 1000) : '–'}</td><td data-name="Next"><${Dot} kind=${one.error ? 'bad' : one.expires ? 'ok' : 'warn'} />${one.next}${one.due ? `, ${day(one.due * 1000)} ${clock(one.due * 1000)}` : ''}</td>
+        <td class="names">${one.error || ''}</td></tr>`)}</tbody></table></div></section>` : ''}`
 }
 
 const Fleet = () => {

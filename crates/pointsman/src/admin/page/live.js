@@ -1,6 +1,6 @@
 // What the balancer tells: one stream of messages, held in one model. Draws nothing.
 
-const nothing = () => ({ now: null, problems: { count: 0, list: [] }, down: [], certificates: [], fleet: null })
+const nothing = () => ({ now: null, problems: { count: 0, list: [] }, down: [], certificates: [], acme: [], fleet: null })
 
 /** The state of the page's connection: connecting, live, lost, refused, asleep. */
 export const model = {
@@ -93,7 +93,7 @@ const take = message => {
     Object.assign(model, nothing(), { changes: [] })
     loadPast()
   }
-  for (const part of ['meta', 'now', 'problems', 'down', 'certificates', 'fleet']) {
+  for (const part of ['meta', 'now', 'problems', 'down', 'certificates', 'acme', 'fleet']) {
     if (message[part] !== undefined) model[part] = message[part]
   }
   const { names = [], figures = [], gone: left = [] } = message.rows || {}

@@ -21,7 +21,10 @@ pub(super) fn observe(table: &Table, settings: &Settings) -> Vec<Observation> {
         .iter()
         .map(|problem| {
             let key = problem.key.trim_start_matches(&*settings.store.prefix).trim_start_matches('/').to_owned();
-            let remedy = format!("pointsman set {key} - <NEW.pem; it holds the chain and the key");
+            let remedy = match key.strip_prefix("certs/acme-") {
+                Some(_) => "pointsman certs".to_owned(),
+                None => format!("pointsman set {key} - <NEW.pem; it holds the chain and the key"),
+            };
             Observation::wrong(SUBJECT, problem.to_string(), remedy)
         })
         .collect();

@@ -8,6 +8,7 @@
 //!
 //! One file a subject. Each looks, and judges with a function of its own what it saw.
 
+mod acme;
 mod balancer;
 mod certificates;
 mod engine;
@@ -115,6 +116,7 @@ async fn examine(settings: &Settings, names_engine: bool) -> Vec<Observation> {
         Some(compiled) => {
             all.extend(keys::observe(compiled, running.as_ref()));
             all.extend(certificates::observe(&compiled.table, settings));
+            all.extend(acme::look(settings, &compiled.table, LOOK).await);
         }
         None if is_reached => {
             all.push(Observation::note("keys", "they could not be read and judged in time", "pointsman check"));

@@ -124,7 +124,7 @@ async fn start(
     announce(&addresses);
     let about = about(settings, &addresses);
     let down = kept.down_before(epoch_seconds());
-    let acme = (settings.acme.clone(), about.name.clone());
+    let acme = (settings.acme.clone(), about.name.clone(), Lookup::new(&settings.resolvers));
     let requests = access.view(Arc::clone(&traces.counts), traces.exemplars.clone());
     let told = (requests, MetricNames::new(settings.metrics_detail), reload.logging.lost());
     let sending = traces.start(&about.name);
@@ -176,8 +176,8 @@ struct Parts {
     about: About,
     lookup: Lookup,
     certs: CertSources,
-    /// How certificates are asked for, and by whom.
-    acme: (AcmeSettings, String),
+    /// How certificates are asked for, by whom, and how names are looked up before.
+    acme: (AcmeSettings, String, Lookup),
     state: Option<StateFile>,
     /// Problems found before the start.
     around: Around,

@@ -154,6 +154,38 @@ fn a_url_says_which_names_may_have_certificates() {
 }
 
 #[test]
+fn a_name_on_demand_that_leads_elsewhere_is_not_asked_for() {
+    if engine().differs("on-demand") {
+        return;
+    }
+    const NAME: &str = "a.user.test";
+    let world = World::new(Store::etcd(Api::V3), 1, &NAMES[..1], Pebble::start);
+    world.lead(NAME, 9);
+    on_demand(&world, "*.user.test");
+    world.leader();
+    let (running, https) = &world.balancers[0];
+    assert_eq!(served(*https, NAME), None);
+    running.wait_problem("no_certificate", &["acme/a.user.test", "not asked for: a.user.test leads to 127.0.0.9"]);
+    assert_eq!(world.pebble.counts().0, 0, "the authority is not asked");
+    assert_eq!(running.metric("pointsman_acme_names", &["state=\"missing\""]), 1.0);
+    world.lead(NAME, 1);
+    assert_eq!(world.store.run("certs renew a.user.test").code, Some(0));
+    world.wait_served(&[NAME]);
+    assert_eq!((world.pebble.counts(), demanded(&world)), ((1, 1), 1));
+    wait("its metric", || running.metric("pointsman_acme_names", &["state=\"issued\""]) == 1.0);
+    let next = ["certificate=\"acme-a.user.test\"", "step=\"renew\""];
+    assert_eq!(running.metric("pointsman_acme_next", &next), 1.0);
+    let said = world.store.run("doctor --http 127.0.0.1:0 --admin 127.0.0.1:0");
+    assert!(said.stdout.contains("certificates for 1 name; a.user.test is renewed next"), "{}", said.stdout);
+    // What handshakes wanted is revoked and replaced as all others.
+    let first = served(*https, NAME);
+    let said = world.store.run("certs revoke a.user.test");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    wait("another certificate", || served(*https, NAME).is_some_and(|now| Some(now) != first));
+    assert_eq!((world.pebble.counts().0, demanded(&world)), (2, 1));
+}
+
+#[test]
 fn a_flood_of_names_asks_for_few_certificates() {
     if engine().differs("on-demand") {
         return;

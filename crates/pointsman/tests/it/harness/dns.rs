@@ -17,6 +17,8 @@ pub(crate) enum Zone {
     Records(Vec<(u16, u16, u16, &'static str)>, u32),
     /// TXT records (§3.3.14): the name of each file of this folder.
     Texts(PathBuf),
+    /// What another server answers.
+    Of(SocketAddr),
     /// Addresses, after a while.
     Late(Vec<Ipv4Addr>, Duration),
     /// No answer at all.
@@ -159,6 +161,7 @@ impl NameServer {
                 let data: Vec<_> = names.map(|name| [&[name.len() as u8][..], name.as_bytes()].concat()).collect();
                 return Some((reply(question, end, 0, (kind, 0), &data)?, Duration::ZERO));
             }
+            Some(Zone::Of(other)) => return Some((passed_on(question, *other)?, Duration::ZERO)),
             Some(Zone::Lie(lie, addresses)) => {
                 let data: Vec<_> = addresses.iter().map(|address| address.octets().to_vec()).collect();
                 return Some((lied(*lie, question, end, &data)?, Duration::ZERO));
@@ -174,6 +177,17 @@ impl NameServer {
         let data: Vec<_> = addresses.iter().map(|address| address.octets().to_vec()).collect();
         Some((reply(question, end, code, (&[0, 1], ttl), &data)?, after))
     }
+}
+
+/// The answer of another server to this question.
+fn passed_on(question: &[u8], other: SocketAddr) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    socket.send_to(question, other).ok()?;
+    let mut answer = vec![0; 1500];
+    let length = socket.recv(&mut answer).ok()?;
+    answer.truncate(length);
+    Some(answer)
 }
 
 /// The message (§4.1): the question, which ends there, and an answer for each of these data.

@@ -13,6 +13,7 @@ mod fake_etcd;
 mod haproxy;
 mod http2_client;
 mod http2_server;
+mod knot;
 mod load;
 mod pebble;
 mod pointsman;
@@ -42,6 +43,7 @@ pub(crate) use fake_etcd::FakeEtcd;
 pub(crate) use haproxy::is_haproxy;
 pub(crate) use http2_client::{python_http2, python_http2_running};
 pub(crate) use http2_server::Http2Instance;
+pub(crate) use knot::Knot;
 pub(crate) use load::Load;
 pub(crate) use pebble::Pebble;
 pub(crate) use pointsman::{

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::dns::NameServer;
 use super::process::Process;
-use super::{Authority, free_port, wait};
+use super::{Authority, finish, free_port, wait};
 
 /// A running server, and everything that it needs.
 pub(crate) struct Pebble {
@@ -112,6 +112,18 @@ impl Pebble {
     /// What it has said since it was started.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// What it says of the certificate with this serial number, in hexadecimal digits.
+    #[track_caller]
+    pub(crate) fn status(&self, serial: &str) -> String {
+        let url = format!("https://{}/cert-status-by-serial/{serial}", self.management);
+        finish(Command::new("curl").args(["-s", "--insecure", &url])).ok()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// How many orders it took, and how many certificates it issued.
