@@ -196,7 +196,7 @@ impl KeyPast {
         let mut now = within(store.list(&settled.prefix)).await?;
         now.entries.sort_unstable();
         let file = settings.state.as_ref().map(|state| JournalFile::beside(&StateFile::new(state, &settings.store)));
-        let (journal, file) = match file {
+        let (mut journal, file) = match file {
             None => (JournalRead::default(), Err("there is no --state".to_owned())),
             Some(file) => match file.read() {
                 Ok(read) => (read, Ok(file)),
@@ -206,6 +206,8 @@ impl KeyPast {
         let is_folder = matches!(settled.location, Location::Directory(_));
         if is_folder {
             now.revision = journal.last();
+        } else {
+            journal.in_order();
         }
         Ok(Self { settings: settled, store, now, journal, file, is_folder })
     }

@@ -9,7 +9,7 @@
 //! A file begins with the store and prefix that it is of. At 4 MiB the next one is begun. A line whose checksum is wrong is left
 //! out, and what comes before it is not complete from then on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -99,7 +99,7 @@ pub enum JournalValue {
 }
 
 impl JournalValue {
-    fn of(key: &str, value: &[u8]) -> Self {
+    pub(super) fn of(key: &str, value: &[u8]) -> Self {
         match std::str::from_utf8(value) {
             _ if is_secret(key, &String::from_utf8_lossy(value)) => Self::Untold(secret(value)),
             _ if value.len() > LONGEST_VALUE => Self::Untold(long(value)),
@@ -149,7 +149,8 @@ pub struct JournalRead {
     pub damaged: usize,
     /// Changes that were not written.
     pub lost: usize,
-    cluster: u64,
+    /// The etcd cluster; 0 if it is not known.
+    pub cluster: u64,
 }
 
 impl JournalRead {
@@ -190,6 +191,16 @@ impl JournalRead {
     pub fn newest(&self) -> HashMap<String, Option<JournalValue>> {
         let complete = self.changes[self.complete_from..].iter();
         complete.map(|change| (change.key.clone(), change.after.clone())).collect()
+    }
+
+    /// Orders the complete part by the store's revisions, each change of a key once: earlier versions wrote the journal from two
+    /// programs at a time.
+    pub fn in_order(&mut self) {
+        let mut seen = HashSet::new();
+        let mut complete = self.changes.split_off(self.complete_from);
+        complete.sort_by_key(|change| change.revision);
+        complete.retain(|change| seen.insert((change.revision, change.key.clone())));
+        self.changes.extend(complete);
     }
 
     /// The highest number of a change.

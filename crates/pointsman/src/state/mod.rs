@@ -7,6 +7,7 @@
 //! STATE/memory/<hash>.json.bad a file that could not be used
 //! STATE/memory/<hash>.snapshot the keys that were served: see `snapshot`
 //! STATE/memory/<hash>.journal  which keys changed, and when: see `journal`
+//! STATE/memory/<hash>.lock     locked by the program that writes them: see `turn`
 //! ```
 //!
 //! This file is for what keys cannot say: settings that were good once, health, the API. The snapshot holds the keys.
@@ -14,8 +15,10 @@
 pub mod journal;
 pub mod journal_keeper;
 pub mod keeper;
+mod reconcile;
 pub mod snapshot;
 pub mod snapshot_keeper;
+pub mod turn;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -274,7 +277,7 @@ impl StateFile {
     fn write(&self, text: &[u8]) -> io::Result<()> {
         let folder = self.path.parent().expect("a file is in a folder");
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        // Two balancers of one prefix on a machine may write at once.
+        // A file system may know no locks: then two balancers of one prefix may write at once.
         let draft = self.path.with_extension(format!("{}.tmp", fastrand::u32(..)));
         let written = Self::write_draft(&draft, text).and_then(|()| fs::rename(&draft, &self.path));
         if written.is_err() {
