@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use pointsman_table::{KeyChange, is_secret};
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_FILES, StateFile, fnv};
+use super::{MOST_FILES, StateFile, expect_file, fnv};
 
 /// The file's ending.
 const ENDING: &str = "journal";
@@ -258,12 +258,11 @@ impl JournalFile {
         let mut read = JournalRead::default();
         for path in [file.older(), file.0.path.clone()] {
             match fs::metadata(&path) {
-                Ok(about) if about.len() > LONGEST => {
-                    return Err(io::Error::other(format!("{} has {} bytes", path.display(), about.len())));
-                }
+                Ok(about) => expect_file(&about, LONGEST)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Ok(_) | Err(_) => read.take(&fs::read(&path)?),
+                Err(error) => return Err(error),
             }
+            read.take(&fs::read(&path)?);
         }
         Ok(read)
     }
@@ -272,7 +271,8 @@ impl JournalFile {
     fn elsewhere(&self) -> Option<PathBuf> {
         let is_journal = |path: &PathBuf| path.extension().is_some_and(|end| end == ENDING) && *path != self.0.path;
         let is_ours = |path: &PathBuf| {
-            let text = fs::read(path).unwrap_or_default();
+            let about = fs::metadata(path).ok().filter(|about| expect_file(about, LONGEST).is_ok());
+            let text = about.and_then(|_| fs::read(path).ok()).unwrap_or_default();
             match text.split(|byte| *byte == b'\n').next().and_then(line_of) {
                 Some(JournalLine::Of { store, prefix }) => {
                     prefix == self.0.prefix && store.iter().any(|one| self.0.store.contains(one))
@@ -298,7 +298,9 @@ impl JournalFile {
             let _ = fs::rename(former.with_extension(OLDER), self.older());
             fs::rename(former, path)?;
         }
-        if fs::metadata(path).is_ok_and(|about| about.len() >= LARGEST) {
+        let about = fs::metadata(path).ok();
+        about.iter().try_for_each(|about| expect_file(about, u64::MAX))?;
+        if about.is_some_and(|about| about.len() >= LARGEST) {
             fs::rename(path, self.older())?;
         }
         let mut file = OpenOptions::new().append(true).read(true).create(true).mode(0o600).open(path)?;

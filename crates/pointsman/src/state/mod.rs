@@ -23,7 +23,7 @@ pub mod turn;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -305,14 +305,21 @@ impl FoundFile {
     /// `InvalidData` for content that can never be used; others may pass.
     fn read(path: PathBuf) -> io::Result<Self> {
         let about = fs::metadata(&path)?;
-        if about.len() > LONGEST {
-            return Err(unusable(format!("it has {} bytes", about.len())));
-        }
+        expect_file(&about, LONGEST)?;
         let record: Record<'static> = serde_json::from_slice(&fs::read(&path)?).map_err(unusable)?;
         match record.format {
             FORMAT => Ok(Self { path, modified: about.modified()?, record }),
             other => Err(unusable(format!("its format is {other}, this version knows {FORMAT}"))),
         }
+    }
+}
+
+/// Reading something else may never end.
+fn expect_file(about: &Metadata, longest: u64) -> io::Result<()> {
+    match about.is_file() {
+        false => Err(unusable("it is no regular file")),
+        true if about.len() > longest => Err(unusable(format!("it has {} bytes", about.len()))),
+        true => Ok(()),
     }
 }
 

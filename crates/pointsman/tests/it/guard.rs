@@ -109,6 +109,18 @@ fn wiped_and_released(api: Api) {
 }
 
 #[test]
+fn whoever_waits_for_a_change_that_is_held_is_told() {
+    let scene = Scene::new(Api::V3, &[]);
+    let (code, said) = scene.command(&["rm", "-r", "services", "--wait"]);
+    assert!(code == Some(1) && said.contains("but the guard holds what was removed"), "{said}");
+    assert!(said.contains("pointsman guard release") && said.contains("12 of 12 instances"), "{said}");
+    scene.running.wait_backend("a.test", "/", "one");
+    // What comes meanwhile is served, and whoever waits for that is not told of it.
+    let (code, said) = scene.command(&["set", "services/b/domain", "b.test", "--wait"]);
+    assert!(code == Some(0) && !said.contains("guard"), "{said}");
+}
+
+#[test]
 fn an_empty_etcd_in_its_place_is_held_until_the_keys_are_back_v2() {
     replaced(Api::V2);
 }
