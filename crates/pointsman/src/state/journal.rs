@@ -99,7 +99,8 @@ pub enum JournalValue {
 }
 
 impl JournalValue {
-    pub(super) fn of(key: &str, value: &[u8]) -> Self {
+    /// What is kept of a value of this key.
+    pub fn of(key: &str, value: &[u8]) -> Self {
         match std::str::from_utf8(value) {
             _ if is_secret(key, &String::from_utf8_lossy(value)) => Self::Untold(secret(value)),
             _ if value.len() > LONGEST_VALUE => Self::Untold(long(value)),
