@@ -317,7 +317,7 @@ impl FoundFile {
 /// Reading something else may never end.
 fn expect_file(about: &Metadata, longest: u64) -> io::Result<()> {
     match about.is_file() {
-        false => Err(unusable("it is no regular file")),
+        false => Err(io::Error::other("it is no regular file")),
         true if about.len() > longest => Err(unusable(format!("it has {} bytes", about.len()))),
         true => Ok(()),
     }

@@ -50,7 +50,8 @@ impl Scene {
         let (url, admin) = (self.etcd.url(), self.running.admin.to_string());
         let store = ["--store", &url, "--etcd-api", number, "--id", "g"];
         // The status is in the store only.
-        let admin = if words == ["status"] { &[][..] } else { &["--admin", &admin] };
+        let is_of_store = matches!(words[0], "status" | "rm" | "set" | "plan");
+        let admin = if is_of_store { &[][..] } else { &["--admin", &admin] };
         let done = run(&[words, &store, admin].concat());
         (done.code, done.stdout + &done.stderr)
     }
@@ -111,6 +112,8 @@ fn wiped_and_released(api: Api) {
 #[test]
 fn whoever_waits_for_a_change_that_is_held_is_told() {
     let scene = Scene::new(Api::V3, &[]);
+    let (_, said) = scene.command(&["plan", "--rm", "services"]);
+    assert!(said.contains("the guard would hold this: 1 of 1 service and 12 of 12 instances"), "{said}");
     let (code, said) = scene.command(&["rm", "-r", "services", "--wait"]);
     assert!(code == Some(1) && said.contains("but the guard holds what was removed"), "{said}");
     assert!(said.contains("pointsman guard release") && said.contains("12 of 12 instances"), "{said}");
