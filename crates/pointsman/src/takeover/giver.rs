@@ -82,6 +82,9 @@ pub struct GiverInputs {
     pub ended: watch::Receiver<bool>,
 }
 
+/// The question may take so many milliseconds to arrive.
+const ON_THE_WAY: u64 = 500;
+
 /// Hands over to new programs.
 #[derive(Debug)]
 pub(super) struct Giver {
@@ -355,7 +358,8 @@ impl Giver {
         let left = until.checked_sub(epoch_millis(SystemTime::now()));
         let within = match (until, left) {
             (0, _) => within,
-            (_, Some(left)) => left.min(within),
+            (_, Some(left)) if left + ON_THE_WAY >= within => within,
+            (_, Some(left)) => left,
             (_, None) => return Err("who asked for the upgrade waits no longer".to_owned()),
         };
         self.upgrade(Duration::from_millis(within)).await
