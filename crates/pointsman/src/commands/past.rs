@@ -377,7 +377,9 @@ impl KeysAt {
     /// The journal does not tell leases: an instance that comes from it alone may have been its owner's, who is gone.
     fn doubt_instances(&mut self, known: &BTreeMap<String, Vec<u8>>) {
         let is_doubtful = |key: &String, value: &Vec<u8>| !known.contains_key(key) && is_instance_key(key, value);
-        let doubtful: Vec<_> = self.values.extract_if(.., |key, value| is_doubtful(key, value)).collect();
+        let (doubtful, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.values).into_iter().partition(|(key, value)| is_doubtful(key, value));
+        self.values = kept.into_iter().collect();
         for (key, value) in doubtful {
             let value = shown_value(&key, &value);
             let why = format!(
