@@ -170,6 +170,7 @@ async fn dispatch(
         }
         Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(&settings.store, &request, note)).await,
+        Command::Upgrade { wait } => return upgrade::upgrade((settings, placed), wait, note).await,
         Command::Check { probe, json } => {
             let how = CheckReport { json, probe };
             return Box::pin(check::check((settings, names_engine), how, out, note)).await;
@@ -248,7 +249,6 @@ async fn change(
             rollback::rollback(settings, &request, manner, out, note).await
         }
         Command::Guard { action, json } => guard::guard(settings, action, json, out, note).await,
-        Command::Upgrade { wait } => upgrade::upgrade(settings, wait, note).await,
         Command::Wait { revision, timeout } => fleet::wait(store, revision, timeout, note).await,
         Command::Drain { instance, wait } => fleet::drain(store, &instance, Drain::On, wait.patience(), note).await,
         Command::Undrain { instance, wait } => fleet::drain(store, &instance, Drain::Off, wait.patience(), note).await,

@@ -201,6 +201,17 @@ impl Store {
         }
     }
 
+    /// Checks, without writing, whether the store can keep the values of these edits.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; the store is unreachable.
+    pub async fn check_values(&self, edits: &[Edit]) -> Result<(), StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(_) => edits.iter().try_for_each(Etcd2::check_value),
+            Chosen::Etcd3(_) | Chosen::Directory(_) => Ok(()),
+        }
+    }
+
     /// Checks, without writing, whether the store could take these edits at once. Returns a warning if that depends on
     /// the server's settings.
     ///

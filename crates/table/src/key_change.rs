@@ -85,7 +85,7 @@ impl KeySet {
     }
 
     /// The value of a key, if it has one; `None`: the key is outside the known trees.
-    fn value(&self, key: &str) -> Option<Option<&[u8]>> {
+    pub fn value(&self, key: &str) -> Option<Option<&[u8]>> {
         let (tree, rest) = key.split_once('/')?;
         let protocol = match tree {
             "config" => return Some(self.config().get(rest)),

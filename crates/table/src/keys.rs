@@ -287,6 +287,14 @@ impl From<Protocol> for Tree {
     }
 }
 
+/// Whether a key relative to the prefix, with this value, is an instance of a service.
+pub fn is_instance_key(key: &str, value: &[u8]) -> bool {
+    let (tree, rest) = key.split_once('/').unwrap_or((key, ""));
+    let protocol = [Protocol::Http, Protocol::Tcp].into_iter().find(|protocol| protocol.tree() == tree);
+    let (Some(protocol), Some((_, rest))) = (protocol, rest.split_once('/')) else { return false };
+    matches!(classify(protocol, rest, value), Part::Direct(_) | Part::Upstream(_))
+}
+
 /// Whether this key of a service counts even if its value is empty: the default `cookie`; a bad value of keys that protect.
 pub fn counts_when_empty(protocol: Protocol, key: &str) -> bool {
     (key == "cookie" || CLOSED_WHEN_EMPTY.contains(&key)) && is_known(protocol.into(), key)

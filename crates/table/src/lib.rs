@@ -150,7 +150,10 @@ pub use instance::{Instance, Target};
 pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};
 pub use key_change::KeyChange;
 pub use key_set::{Change, KeySet};
-pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, counts_when_empty, distance, doubt, is_secret, place_in_writing};
+pub use keys::{
+    BARRIER, KNOWN_KEYS, KnownKey, Tree, counts_when_empty, distance, doubt, is_instance_key, is_secret,
+    place_in_writing,
+};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Record, Resolved};
 pub use losses::{Losses, ServedOn, Shortfall, guard_share, losses, serve_on, served_since};

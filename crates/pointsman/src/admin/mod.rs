@@ -281,7 +281,10 @@ async fn one_service(State(pages): State<Pages>, asked: Result<Query<AskedServic
             let view = ServiceView::of(service, table, snapshot, status.problems());
             axum::Json(OneService { at: epoch_millis(SystemTime::now()), service: view }).into_response()
         }
-        _ => (StatusCode::NOT_FOUND, "no such service; /api/table lists them\n").into_response(),
+        _ => match ServiceView::unserved(protocol, &name, status.problems().cloned()) {
+            Some(service) => axum::Json(OneService { at: epoch_millis(SystemTime::now()), service }).into_response(),
+            None => (StatusCode::NOT_FOUND, "no such service; /api/table lists them\n").into_response(),
+        },
     }
 }
 

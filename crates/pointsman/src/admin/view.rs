@@ -71,7 +71,7 @@ pub struct ListenerView {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// `http` or `tcp`.
     pub protocol: String,
@@ -315,6 +315,15 @@ fn last_good(table: &Table) -> LastGoodOf<'_> {
 }
 
 impl ServiceView {
+    /// A service that is not served, with what is wrong with its keys; `None`: nothing is.
+    pub(super) fn unserved(protocol: Protocol, name: &str, problems: impl Iterator<Item = Problem>) -> Option<Self> {
+        let is_of = |of: &(Protocol, ServiceName)| of.0 == protocol && of.1.as_str() == name;
+        let problems = problems.filter(|problem| problem.service.as_ref().is_some_and(is_of));
+        let problems: Vec<_> = problems.map(|problem| ProblemView::from(&problem)).collect();
+        let (protocol, name) = (protocol_word(protocol).to_owned(), name.to_owned());
+        (!problems.is_empty()).then(|| Self { protocol, name, problems, ..Self::default() })
+    }
+
     fn new(service: &Service, last_good: &LastGoodOf<'_>) -> Self {
         Self {
             protocol: protocol_word(service.protocol).to_owned(),

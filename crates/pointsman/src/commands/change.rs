@@ -61,6 +61,7 @@ pub async fn make(
     if settings.api == Api::V2 || matches!(settings.location, Location::Directory(_)) {
         expect_no_directory(&changes, &present)?;
     }
+    within(store.check_values(&edits)).await?;
     let size = if manner.in_parts { None } else { within(store.check_commit(&edits)).await? };
     let review = Review::of(prefix, &present, &changes, proposal);
     let is_good = review.errors.is_empty() && review.owned.is_empty();
@@ -92,7 +93,10 @@ pub async fn make(
     review.warn(prefix, manner.dry_run, note)?;
     let Some(patience) = manner.wait.filter(|_| !manner.dry_run) else { return Ok(Outcome::Yes) };
     let keys: Vec<_> = proposal.puts.keys().cloned().collect();
-    let outcome = Box::pin(fleet::served(settings, revision, &keys, patience, note)).await?;
+    // An instance without a value is none.
+    let is_removal = |change: &&Proposed| change.new.as_ref().is_none_or(|value| value.trim_ascii().is_empty());
+    let removed: Vec<_> = changes.iter().filter(is_removal).map(|change| change.key.clone()).collect();
+    let outcome = Box::pin(fleet::served(settings, revision, (&keys, &removed), patience, note)).await?;
     Ok(if review.errors.is_empty() { outcome } else { Outcome::No })
 }
 

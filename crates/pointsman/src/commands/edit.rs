@@ -112,12 +112,12 @@ pub(super) fn pairs(settings: &StoreSettings, words: &[String], is_time: bool) -
 /// Waits, if asked to, until every balancer serves the change that was just written.
 async fn served(
     settings: &StoreSettings,
-    revision: u64,
+    (revision, removed): (u64, String),
     wait: Option<Duration>,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     match wait {
-        Some(patience) => Box::pin(fleet::served(settings, revision, &[], patience, note)).await,
+        Some(patience) => Box::pin(fleet::served(settings, revision, (&[], &[removed]), patience, note)).await,
         None => Ok(Outcome::Yes),
     }
 }
@@ -209,7 +209,7 @@ pub async fn rm(
     match within(store.delete(&key, recursive)).await {
         Err(error) if !recursive && is_directory(&error) => Err(not_alone(&store, &settings.prefix, &key).await),
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => missing(&key, note),
-        other => served(settings, other?, manner.wait, note).await,
+        other => served(settings, (other?, key), manner.wait, note).await,
     }
 }
 

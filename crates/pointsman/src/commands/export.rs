@@ -34,10 +34,12 @@ pub async fn export(
     listing.entries.retain(|(key, _)| scope.has(key));
     listing.entries.sort_unstable();
     writeln!(out, "{}", listing::EXPORT)?;
-    let (mut hidden, mut owned, mut shown) = (0, 0, 0);
+    let (mut hidden, mut owned, mut shown, mut odd) = (0, 0, 0, Vec::new());
     for (key, value) in &listing.entries {
         let is_hidden = is_secret(key, &String::from_utf8_lossy(value));
-        if listing.leased.contains(key) && !leased {
+        if !is_key(key) {
+            odd.push(&**key);
+        } else if listing.leased.contains(key) && !leased {
             owned += 1;
         } else if is_hidden && !secrets {
             hidden += 1;
@@ -58,6 +60,14 @@ pub async fn export(
             plural(owned, "key")
         )?;
     }
+    if let Some(first) = odd.first() {
+        let count = plural(odd.len(), "key");
+        let first = pointsman_table::shown(first);
+        writeln!(
+            note,
+            "{count} with an empty part, or with . or .. for one, left out, as no store takes them: {first}"
+        )?;
+    }
     if shown > 0 {
         writeln!(note, "{} in plain text: keep the file from others", plural(shown, "secret"))?;
     }
@@ -67,5 +77,22 @@ pub async fn export(
             Ok(Outcome::No)
         }
         _ => Ok(Outcome::Yes),
+    }
+}
+
+/// Whether a store takes a key of this name, relative to the prefix.
+fn is_key(key: &str) -> bool {
+    key.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_no_store_takes() {
+        for (key, is) in [("services/a/x", true), ("services/a//x", false), ("services/../x", false), ("a/", false)] {
+            assert_eq!(is_key(key), is, "{key}");
+        }
     }
 }

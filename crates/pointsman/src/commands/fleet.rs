@@ -20,14 +20,14 @@ use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Poin
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// Waits until every balancer serves the change that the store made at this revision (0 if the store has none). A
-/// balancer that reports a problem with one of these full keys does not serve it.
+/// balancer that reports a problem with one of these full keys does not serve it, nor does one whose guard holds what was removed.
 ///
 /// # Errors
 /// The store is unreachable.
 pub async fn served(
     settings: &StoreSettings,
     revision: u64,
-    keys: &[String],
+    (keys, removed): (&[String], &[String]),
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
@@ -35,7 +35,7 @@ pub async fn served(
         0 => within(fleet::barrier(settings)).await?,
         revision => Point::Revision(revision),
     };
-    wait_for(settings, &Goal { point, idle: None }, keys, patience, note).await
+    wait_for(settings, &Goal { point, idle: None }, (keys, removed), patience, note).await
 }
 
 /// Waits until every balancer serves this revision; without one, everything that the store holds now.
@@ -57,13 +57,13 @@ pub async fn wait(
         Some(revision) => Point::Revision(revision),
         None => within(fleet::barrier(settings)).await?,
     };
-    wait_for(settings, &Goal { point, idle: None }, &[], patience, note).await
+    wait_for(settings, &Goal { point, idle: None }, (&[], &[]), patience, note).await
 }
 
 async fn wait_for(
     settings: &StoreSettings,
     goal: &Goal,
-    keys: &[String],
+    (keys, removed): (&[String], &[String]),
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
@@ -72,15 +72,21 @@ async fn wait_for(
     let mut call = call.with_context(|| format!("the store does not answer within {patience:?}"))??;
     let outcome = call.wait(goal, patience.saturating_sub(start.elapsed())).await;
     let said = say(&outcome, goal, settings, patience, note)?;
-    let problems = call.problems_with(keys);
-    if said != Outcome::Yes || problems.is_empty() {
+    let (problems, holds) = (call.problems_with(keys), call.holds(removed));
+    if said != Outcome::Yes {
         return Ok(said);
     }
-    writeln!(note, "but the change is a problem:")?;
-    for (problem, count) in problems {
-        writeln!(note, "  on {}: {}", plural(count, "balancer"), shown(&problem))?;
+    let is_well = problems.is_empty() && holds.is_empty();
+    let held = "but the guard holds what was removed; if it was meant, type `pointsman guard release`:";
+    for (lead, lines) in [("but the change is a problem:", problems), (held, holds)] {
+        if !lines.is_empty() {
+            writeln!(note, "{lead}")?;
+        }
+        for (line, count) in lines {
+            writeln!(note, "  on {}: {}", plural(count, "balancer"), shown(&line))?;
+        }
     }
-    Ok(Outcome::No)
+    Ok(if is_well { Outcome::Yes } else { Outcome::No })
 }
 
 fn say(
@@ -166,7 +172,7 @@ pub async fn drain(
         Amended::At(_) | Amended::Same => within(fleet::barrier(settings)).await?,
     };
     let idle = (drain == Drain::On).then(|| (protocol_word(protocol).to_owned(), service, name));
-    wait_for(settings, &Goal { point, idle }, &[], patience, note).await
+    wait_for(settings, &Goal { point, idle }, (&[], &[]), patience, note).await
 }
 
 /// Says that the instance already was as it was to become.

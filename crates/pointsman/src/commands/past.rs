@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 
 use anyhow::{Context, bail};
-use pointsman_store::{Listing, Location, PastChange, Store, StoreError, StoreSettings};
-use pointsman_table::{BARRIER, is_secret, shown};
+use pointsman_store::{Api, Listing, Location, PastChange, Store, StoreError, StoreSettings};
+use pointsman_table::{BARRIER, is_instance_key, is_secret, shown};
 use time::OffsetDateTime;
 
 use super::patience::{expect_folder, within};
@@ -102,6 +102,11 @@ impl PastEntry {
         }
     }
 
+    /// Whether it only writes the same value again.
+    fn is_idle(&self) -> bool {
+        self.before == self.after && !matches!(self.after, PastValue::Untold(_))
+    }
+
     fn of_journal(change: &JournalChange) -> Self {
         Self {
             revision: change.revision,
@@ -182,6 +187,8 @@ pub(super) struct KeyPast {
     file: Result<JournalFile, String>,
     /// Whether the revisions are the journal's own.
     is_folder: bool,
+    /// What differs from the journal's newest values: it changed while no balancer wrote the journal, or just now.
+    unseen: Vec<PastEntry>,
 }
 
 impl KeyPast {
@@ -196,7 +203,7 @@ impl KeyPast {
         let mut now = within(store.list(&settled.prefix)).await?;
         now.entries.sort_unstable();
         let file = settings.state.as_ref().map(|state| JournalFile::beside(&StateFile::new(state, &settings.store)));
-        let (journal, file) = match file {
+        let (mut journal, file) = match file {
             None => (JournalRead::default(), Err("there is no --state".to_owned())),
             Some(file) => match file.read() {
                 Ok(read) => (read, Ok(file)),
@@ -205,9 +212,15 @@ impl KeyPast {
         };
         let is_folder = matches!(settled.location, Location::Directory(_));
         if is_folder {
-            now.revision = journal.last();
+            let unseen = unseen(&journal, &now, journal.last() + 1);
+            now.revision = journal.last() + u64::from(!unseen.is_empty());
+        } else {
+            journal.in_order();
         }
-        Ok(Self { settings: settled, store, now, journal, file, is_folder })
+        // etcd v3 has a record of its own.
+        let is_journal_alone = is_folder || settled.api == Api::V2;
+        let unseen = if is_journal_alone { unseen(&journal, &now, now.revision) } else { Vec::new() };
+        Ok(Self { settings: settled, store, now, journal, file, is_folder, unseen })
     }
 
     /// The changes after this revision, oldest first, and what there is to say of them.
@@ -240,7 +253,14 @@ impl KeyPast {
         let mut all: Vec<_> = earlier.map(PastEntry::of_journal).collect();
         self.tell_journal(begin, since, &mut notes);
         all.extend(entries);
-        all.retain(|entry| entry.key != BARRIER);
+        if !self.unseen.is_empty() {
+            all.extend(self.unseen.iter().filter(|entry| entry.revision > since).cloned());
+            let count = plural(self.unseen.len(), "change");
+            notes.push(format!(
+                "{count} since the journal's last line, perhaps while no balancer ran; nobody knows when"
+            ));
+        }
+        all.retain(|entry| entry.key != BARRIER && !entry.is_idle());
         Ok((all, notes))
     }
 
@@ -264,6 +284,24 @@ impl KeyPast {
         }
     }
 
+    /// Whether what these keys have now can be told later, once they are changed.
+    pub(super) fn keeps<'k>(&self, mut keys: impl Iterator<Item = (&'k str, &'k [u8])>) -> bool {
+        let is_journal_alone = self.is_folder || self.settings.api == Api::V2;
+        let is_kept = |(key, value)| {
+            let is_told = !matches!(JournalValue::of(key, value), JournalValue::Untold(_));
+            is_told && (self.is_folder || !is_instance_key(key, value))
+        };
+        !is_journal_alone || self.journal.begin.is_some() && keys.all(is_kept)
+    }
+
+    /// Whether the key scope names something that there is, or was, as far as anybody knows.
+    pub(super) fn knows(&self, scope: &KeyScope, entries: &[PastEntry], then: &KeysAt) -> bool {
+        let is_now = self.now.entries.iter().any(|(key, _)| scope.has(key));
+        let was = self.journal.changes.iter().any(|change| scope.has(&change.key));
+        let is_then = then.values.keys().chain(then.unknown.keys()).any(|key| scope.has(key));
+        is_now || was || is_then || entries.iter().any(|entry| scope.has(&entry.key))
+    }
+
     /// The keys below the prefix at this revision.
     ///
     /// # Errors
@@ -274,6 +312,9 @@ impl KeyPast {
             let what = if self.is_folder { "the journal's last change is" } else { "the store is at revision" };
             bail!("revision {revision} has not come yet: {what} {now}");
         }
+        if revision == 0 && !self.is_folder {
+            bail!("revision 0: etcd counts from 1; name a revision that `pointsman history` lists");
+        }
         if revision == now {
             return Ok(KeysAt::from(&self.now));
         }
@@ -283,9 +324,11 @@ impl KeyPast {
             Ok(None) => (KeysAt::from(&self.now), now, "this store does not remember its past".to_owned()),
             Err(error) if is_compacted(&error) => {
                 let told = within(self.store.past(prefix, revision, MOST)).await?.unwrap_or_default();
-                let listing = within(self.store.list_at(prefix, told.begin)).await?.unwrap_or_default();
-                let why = format!("it is compacted: etcd remembers the keys since revision {}", told.begin);
-                (KeysAt::from(&listing), told.begin, why)
+                // etcd knows the changes after a revision that it no longer has the keys of.
+                let begin = told.begin.max(revision + 1);
+                let listing = within(self.store.list_at(prefix, begin)).await?.unwrap_or_default();
+                let why = format!("it is compacted: etcd remembers the keys since revision {begin}");
+                (KeysAt::from(&listing), begin, why)
             }
             Err(error) => return Err(error),
         };
@@ -304,15 +347,48 @@ impl KeyPast {
             }
             (Ok(_), Some(_)) => {}
         }
+        let known = keys.values.clone();
+        self.unseen.iter().filter(|entry| entry.revision > to).for_each(|entry| keys.take_back(entry.clone()));
         let complete = &self.journal.changes[self.journal.complete_from..];
         for change in complete.iter().rev().filter(|change| change.revision > to && change.revision <= from) {
             keys.take_back(PastEntry::of_journal(change));
+        }
+        if !self.is_folder {
+            keys.doubt_instances(&known);
         }
         Ok(keys)
     }
 }
 
+/// The keys whose values are not the journal's newest ones.
+fn unseen(journal: &JournalRead, now: &Listing, revision: u64) -> Vec<PastEntry> {
+    let values: HashMap<&str, &[u8]> = now.entries.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let newest: BTreeMap<_, _> = journal.newest().into_iter().collect();
+    let differs = |(key, noted): (String, Option<JournalValue>)| {
+        let value = values.get(&*key).copied();
+        let is_same = noted == value.map(|value| JournalValue::of(&key, value));
+        let (before, after) = (PastValue::of_journal(noted.as_ref()), PastValue::of_store(value.map(Box::from)));
+        (!is_same).then_some(PastEntry { revision, at: None, key, before, after, lease: 0 })
+    };
+    newest.into_iter().filter_map(differs).collect()
+}
+
 impl KeysAt {
+    /// The journal does not tell leases: an instance that comes from it alone may have been its owner's, who is gone.
+    fn doubt_instances(&mut self, known: &BTreeMap<String, Vec<u8>>) {
+        let is_doubtful = |key: &String, value: &Vec<u8>| !known.contains_key(key) && is_instance_key(key, value);
+        let (doubtful, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.values).into_iter().partition(|(key, value)| is_doubtful(key, value));
+        self.values = kept.into_iter().collect();
+        for (key, value) in doubtful {
+            let value = shown_value(&key, &value);
+            let why = format!(
+                "it may have been under a lease, which the journal does not tell; if it was not: pointsman set {key} '{value}'"
+            );
+            self.unknown.insert(key, why);
+        }
+    }
+
     fn take_back(&mut self, PastEntry { key, before, after, .. }: PastEntry) {
         let is_known = !self.unknown.contains_key(&key);
         let value = self.values.get(&key);
@@ -394,6 +470,41 @@ mod tests {
             keys.values.iter().map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(value))).collect();
         assert_eq!(left, ["b=1", "d=d"]);
         assert_eq!(keys.unknown.keys().collect::<Vec<_>>(), ["c", "s"]);
+    }
+
+    #[test]
+    fn what_no_balancer_saw_is_a_change_of_now() {
+        let change = |key: &str, after: &str| JournalChange {
+            at: 1,
+            revision: 3,
+            key: key.to_owned(),
+            before: None,
+            after: Some(JournalValue::Text(after.to_owned())),
+        };
+        let journal = JournalRead {
+            changes: vec![
+                change("services/a/domain", "a"),
+                change("services/a/path", "/x"),
+                change("services/b/path", "/"),
+            ],
+            begin: Some(1),
+            ..JournalRead::default()
+        };
+        let entry = |key: &str, value: &str| (key.into(), value.as_bytes().into());
+        let entries = vec![entry("services/a/domain", "b"), entry("services/a/path", "/x")];
+        let now = Listing { entries, ..Listing::default() };
+        let words: Vec<_> = unseen(&journal, &now, 4).iter().map(PastEntry::words).collect();
+        assert_eq!(words, ["~ services/a/domain = a -> b", "- services/b/path = /"]);
+    }
+
+    #[test]
+    fn an_instance_of_the_journal_alone_is_not_written_for_ever() {
+        let values = [("services/a/web-1", "h:1"), ("services/a/upstreams/r", "h:2"), ("services/a/domain", "a.test")];
+        let values = values.map(|(key, value)| (key.to_owned(), value.into()));
+        let mut keys = KeysAt { values: values.into(), ..KeysAt::default() };
+        keys.doubt_instances(&BTreeMap::from([("services/a/web-1".to_owned(), Vec::new())]));
+        assert_eq!(keys.values.keys().collect::<Vec<_>>(), ["services/a/domain", "services/a/web-1"]);
+        assert!(keys.unknown["services/a/upstreams/r"].ends_with("pointsman set services/a/upstreams/r 'h:2'"));
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pointsman_store::{Listing, Store};
-use pointsman_table::{Change, Compiled, Problem, ProblemKind, Protocol, Table, shown};
+use pointsman_table::{
+    Change, Compiled, KeySet, Losses, Percent, Problem, ProblemKind, Protocol, ServiceName, Shortfall, Table, losses,
+    shown,
+};
 use serde::Serialize;
 
 use super::apply::FileChange;
@@ -64,6 +67,8 @@ struct TablePlan {
     /// Why no balancer could use the change, a line each.
     errors: Vec<String>,
     routes: RouteChanges,
+    /// Why guards would hold it back; `null`: they would not.
+    guard: Option<String>,
     /// Services that are shadowed with the change, and were not before.
     shadowed: Vec<ProblemView>,
     /// Other problems that come.
@@ -113,13 +118,15 @@ pub async fn plan(
         present.values.iter().filter_map(|(key, value)| Some((relative(prefix, key)?.into(), (**value).into())));
     let revision = within(store.list(&format!("{prefix}/config"))).await?.revision;
     let listing = Listing { revision, entries: entries.collect(), ..Listing::default() };
-    let edits = changes.iter().filter_map(|change| edit_of(prefix, change)).collect();
+    let edits: Vec<_> = changes.iter().filter_map(|change| edit_of(prefix, change)).collect();
+    let guard = held(&listing, &edits, settings.guard.share);
     let standpoint = Standpoint::of_fleet(settings, true).await?;
     let [before, after] = once::planned(settings, standpoint, (listing, edits)).await?;
     let plan = TablePlan {
         keys: changes.len(),
         errors: review.lines(prefix),
         routes: RouteChanges::between(&before.table, &after.table),
+        guard,
         requests: reroute((settings, named), (&before.table, &after.table), note).await?,
         ..TablePlan::of_problems(&before, &after)
     };
@@ -151,6 +158,27 @@ impl PlanRequest {
         }
         Ok(proposal)
     }
+}
+
+/// Why a guard would hold these edits, if they come at once.
+fn held(listing: &Listing, edits: &[Change], share: Option<Percent>) -> Option<String> {
+    let mut before = KeySet::default();
+    before.reset(1, listing.entries.iter().cloned());
+    let mut after = before.clone();
+    after.apply(2, edits.iter().cloned());
+    let lost = |lost: Shortfall, noun: &str| format!("{} of {}", lost.lost, plural(lost.had, noun));
+    let what = match losses(&before, &after, share)? {
+        Losses::Table { services, instances, .. } => {
+            format!("{} and {} go at once", lost(services, "service"), lost(instances, "instance"))
+        }
+        Losses::Services(all) => {
+            let one = |(protocol, name, short, _): &(Protocol, ServiceName, Shortfall, Percent)| {
+                format!("{} of {protocol}/{name}", lost(*short, "instance"))
+            };
+            format!("{} go at once", all.iter().map(one).collect::<Vec<_>>().join(", "))
+        }
+    };
+    Some(format!("{what}; `pointsman guard release` then lets it in"))
 }
 
 fn edit_of(prefix: &str, change: &Proposed) -> Option<Change> {
@@ -215,6 +243,9 @@ fn print(prefix: &str, plan: &TablePlan, changes: &[Proposed], out: &mut dyn Wri
     if !plan.errors.is_empty() {
         writeln!(out, "a balancer could not use this; `set` and `apply` would refuse it:")?;
         list(out, plan.errors.iter().map(|error| format!("! {error}")))?;
+    }
+    if let Some(guard) = &plan.guard {
+        writeln!(out, "the guard would hold this: {}", shown(guard))?;
     }
     let RouteChanges { gained, lost, changed } = &plan.routes;
     writeln!(out, "routes: {} gained, {} lost, {} changed", gained.len(), lost.len(), changed.len())?;

@@ -59,6 +59,11 @@ pub async fn rollback(
     let is_leased = |key: &String| then.leased.contains(key) || now.leased.contains(key);
     let (leased, changes): (Vec<_>, Vec<_>) =
         differing(&now, &then, &scope).into_iter().partition(|change| is_leased(&change.key));
+    let (entries, notes) = past.changes(request.to).await?;
+    if let Some(service) = request.service.as_ref().filter(|_| !past.knows(&scope, &entries, &then)) {
+        writeln!(note, "pointsman: there is no key of {}, nor was there any, as far as is known", shown(service))?;
+        return Ok(Outcome::No);
+    }
     let unknown: Vec<_> = then.unknown.iter().filter(|(key, _)| scope.has(key)).collect();
     if !unknown.is_empty() {
         let lead = if manner.force { "left as it is" } else { "pointsman" };
@@ -73,7 +78,6 @@ pub async fn rollback(
         }
     }
     tell_leased(&leased, note)?;
-    let (entries, notes) = past.changes(request.to).await?;
     let again = changed_again(&changes, &entries);
     if !again.is_empty() {
         tell(&notes, note)?;
@@ -84,12 +88,19 @@ pub async fn rollback(
         return Ok(Outcome::No);
     }
     let (was, is_change) = (past.now.revision, !changes.is_empty());
+    let had = changes.iter().filter_map(|change| Some((&*change.key, &**change.old.as_ref()?)));
+    let returns = past.keeps(had);
     let proposal = proposal(&prefix, changes, past);
     let manner = Manner { dry_run: request.dry_run, ..manner };
     let outcome = Box::pin(change::make(&settings.store, &proposal, manner, Some(out), note)).await?;
     if is_change && !request.dry_run && outcome == Outcome::Yes && was > 0 {
         let service = request.service.as_ref().map(|service| format!(" {}", shown(service))).unwrap_or_default();
-        writeln!(note, "to take this back: pointsman rollback{service} --to {was}")?;
+        match returns {
+            true => writeln!(note, "to take this back: pointsman rollback{service} --to {was}")?,
+            false => {
+                writeln!(note, "it cannot be taken back: the journal does not keep all values that were replaced")?
+            }
+        }
     }
     Ok(if refused { Outcome::No } else { outcome })
 }

@@ -10,14 +10,19 @@ use super::Outcome;
 use crate::settings::Settings;
 use crate::takeover::ask_for_upgrade;
 
-/// Asks, and waits until the new program serves, for `wait` at most.
+/// Asks, and waits until the new program serves, for `wait` at most. `placed`: the operator has named an id or a prefix.
 ///
 /// # Errors
 /// It does not serve: the error says why. The old program serves on.
-pub async fn upgrade(settings: &Settings, wait: Duration, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub async fn upgrade(
+    (settings, placed): (&Settings, bool),
+    wait: Duration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     let state = settings.state.as_deref().context("--state: there is no folder that the balancer could listen in")?;
     let began = Instant::now();
-    let pid = ask_for_upgrade(state, wait).await?;
+    let prefix = placed.then(|| settings.store.prefix.clone());
+    let pid = ask_for_upgrade(state, prefix, wait).await?;
     writeln!(note, "process {pid} serves, after {:.1?}; the one before it finishes its open work", began.elapsed())?;
     Ok(Outcome::Yes)
 }

@@ -335,11 +335,9 @@ impl Control {
         let from = FromSnapshot { revision: self.keys.revision(), at: *at };
         self.status.send_modify(|status| status.snapshot = Some(from));
         let error = self.status.borrow().condition.outage().map(|error| format!(": {error}")).unwrap_or_default();
-        let (revision, age) = (from.revision, from.age());
-        LogLine::Warn(format!(
-            "serving the snapshot of revision {revision}, {age:?} old; the store was not read yet{error}"
-        ))
-        .write();
+        let (revision, age) = (from.revision, from.shown_age());
+        LogLine::Warn(format!("serving the snapshot of revision {revision}, {age}; the store was not read yet{error}"))
+            .write();
         self.held = Some(Instant::now() + SNAPSHOT_NAMES);
         self.burst.add(Instant::now());
     }

@@ -18,8 +18,12 @@ pub struct ChangeNote {
     pub changes: Option<Vec<KeyChange>>,
     /// How many keys there are, if nobody knows what changed.
     pub keys: usize,
+    /// All keys, if they were listed and what changed is known.
+    pub listed: Option<KeySet>,
     /// Changes before it that found no room.
     pub lost: usize,
+    /// The store's revision after the last of those.
+    pub lost_at: u64,
 }
 
 /// The way to the keeper of the journal.
@@ -27,6 +31,7 @@ pub struct ChangeNote {
 pub struct Recorder {
     to: Option<mpsc::Sender<ChangeNote>>,
     lost: usize,
+    lost_at: u64,
     cluster: u64,
 }
 
@@ -39,7 +44,10 @@ impl Recorder {
     /// Some keys will change.
     pub(super) fn changing(&mut self, keys: &KeySet, revision: u64, changes: &[Change]) {
         if self.to.is_some() {
-            self.note(revision, Some(keys.effects(changes)), 0);
+            let changes = keys.effects(changes);
+            if !changes.is_empty() {
+                self.note(revision, Some(changes), 0, None);
+            }
         }
     }
 
@@ -54,7 +62,9 @@ impl Recorder {
         let went_back = |before: &&KeySet| cluster != 0 && keys.revision() < before.revision();
         let before = before.filter(|before| !is_other && !went_back(before));
         let count = if before.is_none() { keys.len() } else { 0 };
-        self.note(keys.revision(), before.map(|before| keys.changes_since(before)), count);
+        let changes = before.map(|before| keys.changes_since(before));
+        let listed = changes.is_some().then(|| keys.clone());
+        self.note(keys.revision(), changes, count, listed);
     }
 
     /// The cluster of the keys before the first listing.
@@ -62,13 +72,13 @@ impl Recorder {
         self.cluster = cluster;
     }
 
-    fn note(&mut self, revision: u64, changes: Option<Vec<KeyChange>>, keys: usize) {
+    fn note(&mut self, revision: u64, changes: Option<Vec<KeyChange>>, keys: usize, listed: Option<KeySet>) {
         let count = changes.as_ref().map_or(1, Vec::len);
-        let Some(to) = self.to.as_ref().filter(|_| count > 0) else { return };
-        let (at, cluster, lost) = (SystemTime::now(), self.cluster, self.lost);
-        match to.try_send(ChangeNote { at, revision, cluster, changes, keys, lost }) {
+        let Some(to) = &self.to else { return };
+        let (at, cluster, lost, lost_at) = (SystemTime::now(), self.cluster, self.lost, self.lost_at);
+        match to.try_send(ChangeNote { at, revision, cluster, changes, keys, listed, lost, lost_at }) {
             Ok(()) => self.lost = 0,
-            Err(_) => self.lost += count,
+            Err(_) => (self.lost, self.lost_at) = (self.lost + count, revision),
         }
     }
 }
@@ -94,7 +104,7 @@ mod tests {
         let (one, two) = (keys(5, "a.test"), keys(7, "b.test"));
         assert_eq!(known(None, &one, 1), Some(None), "the first");
         assert_eq!(known(Some(&one), &two, 1), Some(Some(1)));
-        assert_eq!(known(Some(&two), &two, 1), None, "nothing has changed");
+        assert_eq!(known(Some(&two), &two, 1), Some(Some(0)), "nothing has changed, and the journal may not know it");
         assert_eq!(known(Some(&two), &one, 1), Some(None), "etcd went back");
         assert_eq!(known(Some(&one), &two, 2), Some(None), "another cluster");
         assert_eq!(known(Some(&two), &one, 0), Some(Some(1)), "a folder counts anew");
@@ -110,6 +120,7 @@ mod tests {
         }
         assert_eq!(notes.try_recv().unwrap().lost, 0);
         recorder.changing(&keys(1, "a"), 3, &put("e"));
-        assert_eq!(notes.try_recv().unwrap().lost, 2);
+        let note = notes.try_recv().unwrap();
+        assert_eq!((note.lost, note.lost_at), (2, 2));
     }
 }

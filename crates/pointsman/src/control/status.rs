@@ -99,6 +99,15 @@ pub struct FromSnapshot {
 
 impl FromSnapshot {
     /// How old it is; zero if the clock went back.
+    /// The age in words. A machine's clock may be wrong at its start.
+    pub fn shown_age(&self) -> String {
+        match SystemTime::now().duration_since(self.at) {
+            Ok(_) => format!("{:?} old", self.age()),
+            Err(_) => "dated in the future: the clock was or is wrong".to_owned(),
+        }
+    }
+
+    /// For how long the store may have had other keys.
     pub fn age(&self) -> Duration {
         let age = SystemTime::now().duration_since(self.at).unwrap_or_default();
         Duration::from_secs(age.as_secs())

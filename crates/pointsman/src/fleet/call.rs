@@ -54,6 +54,17 @@ impl FleetWait {
         problems
     }
 
+    /// What guards hold of these full keys, which were removed with everything below them, and how many balancers report each.
+    pub fn holds(&self, removed: &[String]) -> BTreeMap<Cow<'_, str>, usize> {
+        let mut holds = BTreeMap::new();
+        for member in self.balancers.members().filter(|member| member.held.is_some()) {
+            for line in member.problem_lines.iter().filter(|line| removed.iter().any(|key| holds_back(line, key))) {
+                *holds.entry(without_revision(line)).or_default() += 1;
+            }
+        }
+        holds
+    }
+
     /// Waits for at most `patience`.
     pub async fn wait(&mut self, goal: &Goal, patience: Duration) -> WaitOutcome {
         let (sender, mut updates) = mpsc::channel(16);
@@ -90,6 +101,16 @@ fn is_about(line: &str, key: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(" = ") || rest.starts_with(": ")) && !line.contains(LOOKED_UP)
 }
 
+/// Whether this line is the guard's, about what `key` was a part of, or about a part of it.
+fn holds_back(line: &str, key: &str) -> bool {
+    let (place, key) = (line.split(": ").next().unwrap_or(line), shown(key).to_string());
+    let is_in = |one: &str, other: &str| {
+        let one = one.trim_end_matches('/');
+        other.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    line.contains("`pointsman guard release`") && (is_in(place, &key) || is_in(&key, place))
+}
+
 /// The result when the time is over.
 fn over(balancers: &Balancers, goal: &Goal, condition: &Condition) -> WaitOutcome {
     match (condition, balancers.verdict(goal)) {
@@ -101,5 +122,26 @@ fn over(balancers: &Balancers, goal: &Goal, condition: &Condition) -> WaitOutcom
         (_, Verdict::Lost(names)) => WaitOutcome::Lost(names),
         (_, Verdict::Not(late)) if late.is_empty() => WaitOutcome::Nobody,
         (_, Verdict::Not(late)) => WaitOutcome::Late(late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_is_about_what_was_removed() {
+        let rest = "were taken away at once; until `pointsman guard release` lets the change in";
+        for (place, key, is_held) in [
+            ("/p", "/p/services/shop/web-1", true),
+            ("/", "/services/shop", true),
+            ("/p/services/shop", "/p/services/shop/web-1", true),
+            ("/p/services/shop", "/p/services", true),
+            ("/p/services/shop", "/p/services/shopping/web-1", false),
+            ("/p/services/shop", "/p/services/other", false),
+        ] {
+            assert_eq!(holds_back(&format!("{place}: 5 of 8 instances, more than 50%, {rest}"), key), is_held, "{key}");
+        }
+        assert!(!holds_back("/p/services/shop: there is no rule", "/p/services/shop/domain"));
     }
 }

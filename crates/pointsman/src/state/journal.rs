@@ -9,7 +9,7 @@
 //! A file begins with the store and prefix that it is of. At 4 MiB the next one is begun. A line whose checksum is wrong is left
 //! out, and what comes before it is not complete from then on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use pointsman_table::{KeyChange, is_secret};
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_FILES, StateFile, fnv};
+use super::{MOST_FILES, StateFile, expect_file, fnv};
 
 /// The file's ending.
 const ENDING: &str = "journal";
@@ -99,7 +99,8 @@ pub enum JournalValue {
 }
 
 impl JournalValue {
-    fn of(key: &str, value: &[u8]) -> Self {
+    /// What is kept of a value of this key.
+    pub fn of(key: &str, value: &[u8]) -> Self {
         match std::str::from_utf8(value) {
             _ if is_secret(key, &String::from_utf8_lossy(value)) => Self::Untold(secret(value)),
             _ if value.len() > LONGEST_VALUE => Self::Untold(long(value)),
@@ -149,7 +150,8 @@ pub struct JournalRead {
     pub damaged: usize,
     /// Changes that were not written.
     pub lost: usize,
-    cluster: u64,
+    /// The etcd cluster; 0 if it is not known.
+    pub cluster: u64,
 }
 
 impl JournalRead {
@@ -190,6 +192,16 @@ impl JournalRead {
     pub fn newest(&self) -> HashMap<String, Option<JournalValue>> {
         let complete = self.changes[self.complete_from..].iter();
         complete.map(|change| (change.key.clone(), change.after.clone())).collect()
+    }
+
+    /// Orders the complete part by the store's revisions, each change of a key once: earlier versions wrote the journal from two
+    /// programs at a time.
+    pub fn in_order(&mut self) {
+        let mut seen = HashSet::new();
+        let mut complete = self.changes.split_off(self.complete_from);
+        complete.sort_by_key(|change| change.revision);
+        complete.retain(|change| seen.insert((change.revision, change.key.clone())));
+        self.changes.extend(complete);
     }
 
     /// The highest number of a change.
@@ -247,12 +259,11 @@ impl JournalFile {
         let mut read = JournalRead::default();
         for path in [file.older(), file.0.path.clone()] {
             match fs::metadata(&path) {
-                Ok(about) if about.len() > LONGEST => {
-                    return Err(io::Error::other(format!("{} has {} bytes", path.display(), about.len())));
-                }
+                Ok(about) => expect_file(&about, LONGEST)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Ok(_) | Err(_) => read.take(&fs::read(&path)?),
+                Err(error) => return Err(error),
             }
+            read.take(&fs::read(&path)?);
         }
         Ok(read)
     }
@@ -261,7 +272,8 @@ impl JournalFile {
     fn elsewhere(&self) -> Option<PathBuf> {
         let is_journal = |path: &PathBuf| path.extension().is_some_and(|end| end == ENDING) && *path != self.0.path;
         let is_ours = |path: &PathBuf| {
-            let text = fs::read(path).unwrap_or_default();
+            let about = fs::metadata(path).ok().filter(|about| expect_file(about, LONGEST).is_ok());
+            let text = about.and_then(|_| fs::read(path).ok()).unwrap_or_default();
             match text.split(|byte| *byte == b'\n').next().and_then(line_of) {
                 Some(JournalLine::Of { store, prefix }) => {
                     prefix == self.0.prefix && store.iter().any(|one| self.0.store.contains(one))
@@ -287,7 +299,9 @@ impl JournalFile {
             let _ = fs::rename(former.with_extension(OLDER), self.older());
             fs::rename(former, path)?;
         }
-        if fs::metadata(path).is_ok_and(|about| about.len() >= LARGEST) {
+        let about = fs::metadata(path).ok();
+        about.iter().try_for_each(|about| expect_file(about, u64::MAX))?;
+        if about.is_some_and(|about| about.len() >= LARGEST) {
             fs::rename(path, self.older())?;
         }
         let mut file = OpenOptions::new().append(true).read(true).create(true).mode(0o600).open(path)?;

@@ -1,7 +1,7 @@
 //! Writes the journal, outside the control loop. A failed write is a problem that is listed until a later attempt succeeds;
-//! what comes meanwhile waits, up to a bound, and serving goes on.
+//! what comes meanwhile waits, up to a bound, and serving goes on. Before the first line the journal is read: another program may
+//! have written what this one has seen, too.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use std::time::Duration;
 use pointsman_table::{Problem, ProblemKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::journal::{JournalChange, JournalFile, JournalLine, JournalRead};
 use super::keeper::{LONGEST, RETRY, SHARE, at_most_farewell};
-use crate::control::{Around, ChangeNote, Recorder, epoch_millis};
+use super::reconcile::{JournalStep, remaining};
+use crate::control::{Around, ChangeNote, Recorder};
 
 /// Most notes that wait for the keeper.
 const NOTES: usize = 1024;
@@ -22,6 +23,8 @@ const NOTES: usize = 1024;
 const MOST_LINES: usize = 20_000;
 /// The least time between two writes.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// Without revisions, this program waits so long for what the one before it saw last.
+const SETTLES: Duration = Duration::from_millis(500);
 
 /// The way to the keeper of the journal, which is closed if none is kept.
 pub fn channel(is_kept: bool) -> (Recorder, mpsc::Receiver<ChangeNote>) {
@@ -63,6 +66,15 @@ impl JournalKeeper {
                 _ = ended.wait_for(|ended| *ended) => true,
                 () = sleep_until(next), if self.failed => false,
             };
+            if !is_over && self.counts && self.last.is_none() && !new.is_empty() {
+                tokio::select! {
+                    () = sleep(SETTLES) => {}
+                    _ = ended.wait_for(|ended| *ended) => {}
+                }
+                while let Ok(note) = notes.try_recv() {
+                    new.push(note);
+                }
+            }
             if is_over {
                 notes.close();
                 while let Ok(note) = notes.try_recv() {
@@ -92,33 +104,28 @@ impl JournalKeeper {
         if notes.is_empty() {
             return;
         }
-        let (mut last, mut known) = match self.last {
-            Some(last) => (last, HashMap::new()),
+        let (mut last, steps) = match self.last {
+            Some(last) => (last, notes.into_iter().map(JournalStep::from).collect()),
             None => {
                 let read = self.read().await;
-                (read.last(), read.newest())
+                (read.last(), remaining(notes, &read, self.counts))
             }
         };
-        for note in notes {
-            let (at, revision) = (epoch_millis(note.at), if self.counts { last } else { note.revision });
-            if note.lost > 0 {
-                self.lines.push(JournalLine::Lost { changes: note.lost });
+        for step in steps {
+            if step.lost > 0 {
+                self.lines.push(JournalLine::Lost { changes: step.lost });
             }
-            match note.changes {
+            match step.changes {
                 None => {
-                    let (cluster, keys) = (note.cluster, note.keys);
-                    self.lines.push(JournalLine::Begin { at, revision, cluster, keys });
+                    last = if self.counts { last } else { step.revision };
+                    let JournalStep { at, cluster, keys, .. } = step;
+                    self.lines.push(JournalLine::Begin { at, revision: last, cluster, keys });
                 }
+                Some(changes) if changes.is_empty() => {}
                 Some(changes) => {
-                    last = if self.counts { last + 1 } else { note.revision };
-                    let lines = changes.iter().map(|change| JournalChange::of(at, last, change));
-                    // At a start, changes are those since the snapshot, and the journal may be newer than that.
-                    let lines = lines.filter_map(|change| {
-                        let noted = known.remove(&change.key);
-                        change.after(noted)
-                    });
+                    last = if self.counts { last + 1 } else { step.revision };
+                    let lines = changes.into_iter().map(|change| JournalChange { revision: last, ..change });
                     self.lines.extend(lines.map(JournalLine::Change));
-                    known.clear();
                 }
             }
         }

@@ -7,6 +7,7 @@
 //! STATE/memory/<hash>.json.bad a file that could not be used
 //! STATE/memory/<hash>.snapshot the keys that were served: see `snapshot`
 //! STATE/memory/<hash>.journal  which keys changed, and when: see `journal`
+//! STATE/memory/<hash>.lock     locked by the program that writes them: see `turn`
 //! ```
 //!
 //! This file is for what keys cannot say: settings that were good once, health, the API. The snapshot holds the keys.
@@ -14,13 +15,15 @@
 pub mod journal;
 pub mod journal_keeper;
 pub mod keeper;
+mod reconcile;
 pub mod snapshot;
 pub mod snapshot_keeper;
+pub mod turn;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -274,7 +277,7 @@ impl StateFile {
     fn write(&self, text: &[u8]) -> io::Result<()> {
         let folder = self.path.parent().expect("a file is in a folder");
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        // Two balancers of one prefix on a machine may write at once.
+        // A file system may know no locks: then two balancers of one prefix may write at once.
         let draft = self.path.with_extension(format!("{}.tmp", fastrand::u32(..)));
         let written = Self::write_draft(&draft, text).and_then(|()| fs::rename(&draft, &self.path));
         if written.is_err() {
@@ -302,14 +305,21 @@ impl FoundFile {
     /// `InvalidData` for content that can never be used; others may pass.
     fn read(path: PathBuf) -> io::Result<Self> {
         let about = fs::metadata(&path)?;
-        if about.len() > LONGEST {
-            return Err(unusable(format!("it has {} bytes", about.len())));
-        }
+        expect_file(&about, LONGEST)?;
         let record: Record<'static> = serde_json::from_slice(&fs::read(&path)?).map_err(unusable)?;
         match record.format {
             FORMAT => Ok(Self { path, modified: about.modified()?, record }),
             other => Err(unusable(format!("its format is {other}, this version knows {FORMAT}"))),
         }
+    }
+}
+
+/// Reading something else may never end.
+fn expect_file(about: &Metadata, longest: u64) -> io::Result<()> {
+    match about.is_file() {
+        false => Err(io::Error::other("it is no regular file")),
+        true if about.len() > longest => Err(unusable(format!("it has {} bytes", about.len()))),
+        true => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ use pointsman_table::{KeySet, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use super::{LONGEST, MOST_FILES, StateFile, fnv, unusable};
+use super::{LONGEST, MOST_FILES, StateFile, expect_file, fnv, unusable};
 use crate::control::Standby;
 
 /// The first word of the file, before the number of its format.
@@ -103,9 +103,7 @@ impl SnapshotFile {
 
     fn read(&self, path: &Path) -> io::Result<Standby> {
         let about = fs::metadata(path)?;
-        if about.len() > LONGEST {
-            return Err(unusable(format!("it has {} bytes", about.len())));
-        }
+        expect_file(&about, LONGEST)?;
         self.given(&fs::read(path)?, about.modified()?)
     }
 

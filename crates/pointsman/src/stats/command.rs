@@ -49,6 +49,18 @@ pub(super) enum ServerEdit {
     Percent(u32),
 }
 
+impl ServerEdit {
+    /// For the log.
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::Drain => "drained".to_owned(),
+            Self::Ready => "ready again".to_owned(),
+            Self::Weight(weight) => format!("weight {weight}"),
+            Self::Percent(percent) => format!("{percent} % of its initial weight"),
+        }
+    }
+}
+
 const NO_PATH: &str = "Require 'backend/server'.\n";
 const NO_WEIGHT: &str = "Require <weight> or <weight%>.\n";
 const BAD_STATE: &str = "'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n";

@@ -55,7 +55,7 @@ impl KeyEdits {
             Err(_) => format!("The store did not answer within {PATIENCE:?}; look whether the key was changed.\n"),
             Ok(Err(refused)) => refused,
             Ok(Ok(wanted)) => {
-                info!("stats socket: {}/{}: {edit:?}", shown(&path.backend), shown(&path.server));
+                info!("stats socket: {}/{}: {}", shown(&path.backend), shown(&path.server), edit.words());
                 served(stats, (service, instance), wanted).await
             }
         }

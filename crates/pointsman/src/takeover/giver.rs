@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -28,7 +28,7 @@ use super::messages::{
 use super::spot::{ANSWER, SHORT, Spot, is_of_us, of_process, pid_of};
 use super::successor::Successor;
 use crate::admin::Figures;
-use crate::control::{Status, plural};
+use crate::control::{Status, epoch_millis, plural};
 use crate::notify;
 use crate::state::StateFile;
 use crate::state::keeper::kept_now;
@@ -81,6 +81,9 @@ pub struct GiverInputs {
     /// Whether this program has drained.
     pub ended: watch::Receiver<bool>,
 }
+
+/// The question may take so many milliseconds to arrive.
+const ON_THE_WAY: u64 = 500;
 
 /// Hands over to new programs.
 #[derive(Debug)]
@@ -136,7 +139,7 @@ impl Giver {
         let Ok(Ok(Some(ask))) = timeout(ANSWER, frames.hear(SHORT)).await else { return };
         let refused = match ask {
             TakeoverAsk::Take(claimant) => self.give(&mut frames, &claimant, pid, admin).await.err(),
-            TakeoverAsk::Upgrade { within } => match self.upgrade(Duration::from_millis(within)).await {
+            TakeoverAsk::Upgrade { within, until, prefix } => match self.asked((within, until), prefix).await {
                 Ok(pid) => {
                     let _ = timeout(ANSWER, frames.say(&GiverWord::Upgraded { pid })).await;
                     None
@@ -195,7 +198,6 @@ impl Giver {
     fn may_take(&self, claimant: &Claimant) -> Result<(), String> {
         let GiverInputs { prefix, engine, status, .. } = &self.inputs;
         let Claimant { format, version, prefix: wanted, engine: other } = claimant;
-        let shown = |prefix: &str| if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() };
         if *format != FORMAT {
             return Err(format!(
                 "pointsman {version} speaks format {format} of the takeover, this one format {FORMAT}; stop this one, and start \
@@ -206,8 +208,8 @@ impl Giver {
             return Err(format!(
                 "it serves the keys below {}, the new one would serve those below {}: give each id its own --state, or stop \
                  the old one",
-                shown(prefix),
-                shown(wanted)
+                shown_prefix(prefix),
+                shown_prefix(wanted)
             ));
         }
         if engine != other {
@@ -343,6 +345,26 @@ impl Giver {
         }
     }
 
+    /// Upgrades, unless the asker means another balancer, or waits no longer.
+    async fn asked(&self, (within, until): (u64, u64), prefix: Option<String>) -> Result<u32, String> {
+        let own = &self.inputs.prefix;
+        if let Some(other) = prefix.filter(|prefix| prefix != own) {
+            return Err(format!(
+                "it serves the keys below {}, not those below {}; leave out --id and --prefix, or name the other one's --state",
+                shown_prefix(own),
+                shown_prefix(&other)
+            ));
+        }
+        let left = until.checked_sub(epoch_millis(SystemTime::now()));
+        let within = match (until, left) {
+            (0, _) => within,
+            (_, Some(left)) if left + ON_THE_WAY >= within => within,
+            (_, Some(left)) => left,
+            (_, None) => return Err("who asked for the upgrade waits no longer".to_owned()),
+        };
+        self.upgrade(Duration::from_millis(within)).await
+    }
+
     /// Starts the program that is at our path now, and waits until it serves. Returns its process.
     async fn upgrade(&self, within: Duration) -> Result<u32, String> {
         if self.launching.replace(true) {
@@ -369,7 +391,8 @@ impl Giver {
             () = sleep(within) => false,
         };
         if !ended {
-            launched.end().await;
+            // Whoever asked hears of it first.
+            tokio::spawn(launched.end());
             return Err(format!("the new program (process {pid}) did not serve within {within:?}, and was ended"));
         }
         Err(match self.failure.take() {
@@ -377,6 +400,10 @@ impl Giver {
             None => format!("the new program (process {pid}) ended; its last lines in the log say why"),
         })
     }
+}
+
+fn shown_prefix(prefix: &str) -> String {
+    if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() }
 }
 
 async fn accept(spot: Option<&Spot>) -> UnixStream {

@@ -21,7 +21,15 @@ pub(super) enum TakeoverAsk {
     /// A new program takes over.
     Take(Claimant),
     /// Start the program at your path, and let it take over, within so many milliseconds.
-    Upgrade { within: u64 },
+    Upgrade {
+        within: u64,
+        /// Not after this time, milliseconds since the epoch; 0: it is not said.
+        #[serde(default)]
+        until: u64,
+        /// Only if you serve the keys below this prefix.
+        #[serde(default)]
+        prefix: Option<String>,
+    },
 }
 
 /// The program that takes over.

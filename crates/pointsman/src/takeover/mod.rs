@@ -41,6 +41,6 @@ mod taker;
 pub use before::Before;
 pub use giver::GiverInputs;
 pub use messages::HaproxyBefore;
-pub use spot::ask_for_upgrade;
+pub use spot::{ask_for_upgrade, listener_of};
 pub use succession::Succession;
 pub use successor::launch;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use rustix::fs::OFlags;
@@ -16,11 +16,14 @@ use tokio::time::timeout;
 
 use super::frames::FrameStream;
 use super::messages::{GiverWord, TakeoverAsk};
+use crate::control::epoch_millis;
 
 /// The socket's name in `--state`.
 const NAME: &str = "takeover.sock";
 /// How long a program that serves may take to accept a connection and to say its first word.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer may be late.
+const LATE: Duration = Duration::from_secs(1);
 /// Longest short message, bytes.
 pub(super) const SHORT: usize = 64 * 1024;
 
@@ -128,6 +131,12 @@ pub(super) async fn connect(state: &Path) -> io::Result<Option<UnixStream>> {
     }
 }
 
+/// The program that serves with this state folder, in words; `None`: there is none, or it cannot be told. It need not answer.
+pub async fn listener_of(state: &Path) -> Option<String> {
+    let stream = connect(state).await.ok().flatten()?;
+    Some(format!("the balancer{}", of_process(pid_of(&stream))))
+}
+
 /// A socket's path may have 107 bytes only: this one is short however long the folder's is.
 fn in_folder(folder: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
@@ -149,11 +158,12 @@ pub(super) fn is_of_us(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
 }
 
-/// Asks the program that serves to start its successor, and waits until that serves. Returns the successor's process.
+/// Asks the program that serves to start its successor, and waits until that serves. Returns the successor's process. With a
+/// `prefix`, only a program that serves its keys is upgraded.
 ///
 /// # Errors
 /// Nobody serves there, or the upgrade failed: the error says why. The old program serves on.
-pub async fn ask_for_upgrade(state: &Path, within: Duration) -> anyhow::Result<u32> {
+pub async fn ask_for_upgrade(state: &Path, prefix: Option<String>, within: Duration) -> anyhow::Result<u32> {
     let folder = state.display();
     let stream = connect(state).await.with_context(|| format!("--state {folder}: cannot ask the balancer there"))?;
     let Some(stream) = stream else {
@@ -164,14 +174,18 @@ pub async fn ask_for_upgrade(state: &Path, within: Duration) -> anyhow::Result<u
     let pid = pid_of(&stream);
     let mut frames = FrameStream::new(stream);
     let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-    frames.say(&TakeoverAsk::Upgrade { within: millis }).await.context("asking for the upgrade")?;
-    match timeout(within.saturating_add(2 * ANSWER), frames.hear(SHORT)).await {
+    let until = epoch_millis(SystemTime::now()).saturating_add(millis);
+    frames.say(&TakeoverAsk::Upgrade { within: millis, until, prefix }).await.context("asking for the upgrade")?;
+    match timeout(within.saturating_add(LATE), frames.hear(SHORT)).await {
         Ok(Ok(Some(GiverWord::Upgraded { pid }))) => Ok(pid),
         Ok(Ok(Some(GiverWord::Refused { why }))) => bail!("{why}"),
         Ok(Ok(Some(_))) => bail!("the balancer{} is of a version that cannot be asked", of_process(pid)),
         Ok(Ok(None)) => bail!("the balancer{} ended before it answered; its log says why", of_process(pid)),
         Ok(Err(error)) => bail!("asked the balancer{}: {error}", of_process(pid)),
-        Err(_) => bail!("the balancer{} does not answer: it hangs. End it, and start it again", of_process(pid)),
+        Err(_) => bail!(
+            "the balancer{} does not answer: it hangs, and is not upgraded. End it, and start it again",
+            of_process(pid)
+        ),
     }
 }
 
@@ -206,7 +220,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         let said = Spot::open(&file).await.unwrap_err().to_string();
         assert!(said.contains("cannot listen on") && said.contains("file/takeover.sock: Not a directory"), "{said}");
-        let said = ask_for_upgrade(state.path(), Duration::ZERO).await.unwrap_err().to_string();
+        let said = ask_for_upgrade(state.path(), None, Duration::ZERO).await.unwrap_err().to_string();
         assert!(said.starts_with("no balancer runs on --state "), "{said}");
     }
 }

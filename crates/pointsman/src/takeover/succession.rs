@@ -130,7 +130,15 @@ impl Succession {
     }
 }
 
+/// One program keeps state in a folder.
+fn unkept(fault: &SpotTaken) -> &'static str {
+    match fault {
+        SpotTaken::InUse { .. } => ", and keeps no state, snapshot or journal while the other one runs",
+        SpotTaken::Unusable { .. } => "",
+    }
+}
+
 fn untakeable(fault: &SpotTaken) -> Problem {
-    let advice = format!("{fault}; this balancer cannot be upgraded without an interruption");
+    let advice = format!("{fault}; this balancer cannot be upgraded without an interruption{}", unkept(fault));
     Problem::of_setting(ProblemKind::State, "state", advice)
 }

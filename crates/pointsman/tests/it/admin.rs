@@ -207,3 +207,15 @@ fn a_query_that_cannot_be_meant_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_service_that_is_not_served_shows_its_problems() {
+    let site = Site::with(&[("services/mail/port", "80x"), ("services/a/domain", "a.test")]);
+    let running = Pointsman::serving(&site);
+    running.wait_problem("bad_value", &["80x"]);
+    let page = get(running.admin, "localhost", "/api/service?protocol=http&name=mail").expect("it answers");
+    let body = String::from_utf8_lossy(&page.body);
+    assert!(page.status == 200 && body.contains("80x") && body.contains("\"instances\":[]"), "{body}");
+    let none = get(running.admin, "localhost", "/api/service?protocol=http&name=none").expect("it answers");
+    assert_eq!(none.status, 404);
+}

@@ -211,7 +211,7 @@ fn limits_and_the_state_folder_are_looked_at() {
     assert_says(&few, "wrong", "1024 open files are too few for config/limit/connections = 5000", "LimitNOFILE");
     std::fs::write(site.home().join("state"), "a file").expect("our own file");
     let said = on(&site, &[]);
-    assert_says(&said, "wrong", "cannot be written", "--state DIR");
+    assert_says(&said, "wrong", "is a file, not a folder", "--state DIR");
 }
 
 #[test]

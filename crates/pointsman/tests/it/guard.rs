@@ -50,7 +50,8 @@ impl Scene {
         let (url, admin) = (self.etcd.url(), self.running.admin.to_string());
         let store = ["--store", &url, "--etcd-api", number, "--id", "g"];
         // The status is in the store only.
-        let admin = if words == ["status"] { &[][..] } else { &["--admin", &admin] };
+        let is_of_store = matches!(words[0], "status" | "rm" | "set" | "plan");
+        let admin = if is_of_store { &[][..] } else { &["--admin", &admin] };
         let done = run(&[words, &store, admin].concat());
         (done.code, done.stdout + &done.stderr)
     }
@@ -106,6 +107,20 @@ fn wiped_and_released(api: Api) {
     assert_eq!(held(running, "keys"), 0.0);
     assert!(running.process.log().contains("the guard holds nothing any more: released"));
     assert_eq!(scene.command(&["guard", "release"]).1, "nothing is held\n");
+}
+
+#[test]
+fn whoever_waits_for_a_change_that_is_held_is_told() {
+    let scene = Scene::new(Api::V3, &[]);
+    let (_, said) = scene.command(&["plan", "--rm", "services"]);
+    assert!(said.contains("the guard would hold this: 1 of 1 service and 12 of 12 instances"), "{said}");
+    let (code, said) = scene.command(&["rm", "-r", "services", "--wait"]);
+    assert!(code == Some(1) && said.contains("but the guard holds what was removed"), "{said}");
+    assert!(said.contains("pointsman guard release") && said.contains("12 of 12 instances"), "{said}");
+    scene.running.wait_backend("a.test", "/", "one");
+    // What comes meanwhile is served, and whoever waits for that is not told of it.
+    let (code, said) = scene.command(&["set", "services/b/domain", "b.test", "--wait"]);
+    assert!(code == Some(0) && !said.contains("guard"), "{said}");
 }
 
 #[test]

@@ -5,12 +5,15 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fleet::{Store, assert_no};
-use crate::harness::{Api, Backend, Etcd, Finished, Pointsman, get, run, wait};
+use crate::harness::{Api, Backend, Engine, Etcd, Finished, Pointsman, engine, get, run, wait};
+use crate::upgrade::Successors;
 
 /// A store, a balancer of it, and its `--state`.
 struct Scene {
@@ -193,6 +196,7 @@ fn secrets_are_never_shown_and_come_back_only_where_the_store_remembers_them() {
             true => assert_eq!(back.code, Some(0), "{back:?}"),
             false => assert_no(&back, &["services/shop/basic_auth_secrets", "not kept: secret", "nothing was written"]),
         }
+        assert!(!back.stderr.contains("to take this back") || is_told, "{back:?}");
         let now = user(if is_told { "hunter2" } else { "hunter3" });
         assert_eq!(scene.run("get services/shop/basic_auth_secrets").stdout, now + "\n");
     }
@@ -333,6 +337,185 @@ fn what_changed_while_the_balancer_was_away_is_noted_at_its_start() {
         let history = store.run(&format!("history --state {}", state.path().display()));
         history.stdout.contains("~ services/shop/domain = a.test -> b.test")
     });
+}
+
+/// What `history --json` tells of a key: its revisions, and the values before and after.
+fn told(history: &Finished, key: &str) -> Vec<(u64, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let row = |row: &Value| (row["revision"].as_u64().unwrap_or_default(), text(&row["before"]), text(&row["after"]));
+    rows(history).iter().filter(|row| row["key"] == key).map(row).collect()
+}
+
+/// That each change begins where the one before it ended.
+#[track_caller]
+fn assert_chain(told: &[(u64, String, String)]) {
+    for pair in told.windows(2) {
+        assert!(pair[0].2 == pair[1].1 && pair[0].0 <= pair[1].0, "{pair:?} of {told:?}");
+    }
+}
+
+#[test]
+fn programs_that_take_over_in_a_burst_write_one_journal() {
+    for store in [Store::etcd(Api::V3), Store::folder()] {
+        let Scene { store, state, running, .. } = Scene::of(store);
+        let (state_flag, key) = (state.path().display().to_string(), "services/shop/domain");
+        let mut successors = Successors::default();
+        let is_over = AtomicBool::new(false);
+        let last = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    count += 1;
+                    store.put(key, &format!("n{count}.test"));
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                count
+            });
+            for _ in 0..4 {
+                successors.took(&run(&["upgrade", "--state", &state_flag]));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            writing.join().expect("it ends")
+        });
+        let end = format!("n{last}.test");
+        let noted = || fs::read_to_string(journal(state.path())).unwrap_or_default();
+        wait("the last change in the journal", || noted().lines().last().is_some_and(|line| line.contains(&end)));
+        let is_etcd = store.etcd.is_some();
+        if let Some(etcd) = &store.etcd {
+            let now = etcd.etcdctl3(&["get", "--write-out=json", "x"]);
+            let now: Value = serde_json::from_str(&now).expect("JSON");
+            etcd.etcdctl3(&["compact", &now["header"]["revision"].to_string()]);
+        }
+        let history = store.run(&format!("history --json -n 100000 --state {state_flag}"));
+        let told = told(&history, key);
+        assert_chain(&told);
+        let number = |name: &str| name.trim_start_matches('n').trim_end_matches(".test").parse().unwrap_or(0);
+        let numbers: Vec<u64> = told.iter().map(|(_, _, after)| number(after)).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "nothing goes back: {numbers:?}");
+        assert_eq!(numbers.last(), Some(&last));
+        // Changes at once may be one, not more.
+        assert!(!is_etcd || numbers.len() as u64 <= last, "{}", numbers.len());
+        drop(running);
+    }
+}
+
+#[test]
+fn two_programs_of_one_folder_write_one_journal() {
+    // Two HAProxy programs of one folder would have the same sockets.
+    if engine() == Engine::HaProxy {
+        return;
+    }
+    for store in Store::each() {
+        let scene = Scene::of(store);
+        let second = scene.store.launch("two").state(scene.state.path()).start();
+        second.wait_ready();
+        scene.store.wait_members(2);
+        for value in ["a.test", "b.test", "c.test"] {
+            scene.set("services/shop/domain", value);
+        }
+        let Scene { store, state, mut running, .. } = scene;
+        // The second one goes on where the first one ends.
+        running.end();
+        for value in ["d.test", "e.test"] {
+            store.run(&format!("set services/shop/domain {value} --wait")).ok();
+        }
+        let noted = || fs::read_to_string(journal(state.path())).unwrap_or_default();
+        wait("the last change in the journal", || noted().lines().last().is_some_and(|line| line.contains("e.test")));
+        let changes = noted().lines().filter(|line| line.contains("\"change\"") && line.contains("/domain")).count();
+        assert!((4..=5).contains(&changes), "{}", noted());
+        let told =
+            told(&store.run(&format!("history --json --state {}", state.path().display())), "services/shop/domain");
+        assert_chain(&told);
+    }
+}
+
+#[test]
+fn the_revision_below_the_compaction_and_none_at_all() {
+    let scene = Scene::etcd();
+    scene.set("services/shop/domain", "a.test");
+    scene.set("services/shop/domain", "b.test");
+    let last = scene.last();
+    let below = last - 1;
+    let nothing = scene.run("diff 0");
+    assert!(nothing.code == Some(2) && nothing.stderr.contains("revision 0: etcd counts from 1"), "{nothing:?}");
+    assert_eq!(scene.run("rollback --to 0").code, Some(2));
+    scene.ctl(&["compact", &last.to_string()]);
+    let diff = scene.run(&format!("diff {below}"));
+    assert_eq!(diff.stdout, "~ services/shop/domain = a.test -> b.test\n", "{diff:?}");
+    assert_no(&scene.run("rollback nosuch --to 2"), &["there is no key of nosuch"]);
+}
+
+#[test]
+fn an_instance_that_only_the_journal_knows_is_left_as_it_is() {
+    let scene = Scene::etcd();
+    let granted = scene.ctl(&["lease", "grant", "600"]);
+    let lease = granted.split(' ').nth(1).expect("its id").to_owned();
+    let key = "/haproxy-haproxy-1/services/shop/upstreams/r1";
+    scene.ctl(&["put", &format!("--lease={lease}"), key, &scene.backend.instance()]);
+    scene.set("services/shop/domain", "a.test");
+    let first = scene.last();
+    scene.ctl(&["lease", "revoke", &lease]);
+    scene.set("services/shop/domain", "b.test");
+    scene.ctl(&["compact", &scene.last().to_string()]);
+    let refused = scene.run(&format!("rollback --to {first}"));
+    assert_no(&refused, &["services/shop/upstreams/r1: it may have been under a lease", "nothing was written"]);
+    scene.run(&format!("rollback --to {first} --force")).ok();
+    assert_eq!(scene.run("get services/shop/domain").stdout, "a.test\n");
+    assert_eq!(scene.run("get services/shop/upstreams/r1").code, Some(1));
+}
+
+#[test]
+fn what_changed_since_the_balancer_ended_is_no_all_clear() {
+    for store in [Store::folder(), Store::etcd(Api::V2)] {
+        let scene = Scene::of(store);
+        scene.set("services/shop/domain", "a.test");
+        scene.set("services/shop/path", "/x");
+        let last = scene.last();
+        let Scene { store, state, mut running, .. } = scene;
+        running.end();
+        store.run("set services/shop/domain b.test").ok();
+        let run = |line: &str| store.run(&format!("{line} --state {}", state.path().display()));
+        let diff = run(&format!("diff {last}"));
+        assert_eq!(diff.stdout, "~ services/shop/domain = a.test -> b.test\n", "{diff:?}");
+        let history = run("history");
+        assert!(history.stderr.contains("1 change since the journal's last line"), "{history:?}");
+        run(&format!("rollback --to {last}")).ok();
+        assert_eq!(run("get services/shop/domain").stdout, "a.test\n");
+    }
+}
+
+#[test]
+fn the_same_value_again_is_no_change() {
+    let scene = Scene::etcd();
+    scene.set("services/shop/domain", "a.test");
+    let first = scene.last();
+    scene.set("services/shop/domain", "b.test");
+    scene.store.run("set services/shop/domain b.test --wait").ok();
+    let history = scene.run("history shop");
+    assert!(!history.stdout.contains("b.test -> b.test"), "{history:?}");
+    scene.run(&format!("rollback shop --to {first}")).ok();
+}
+
+#[test]
+fn what_no_store_takes_is_not_exported_and_not_half_imported() {
+    let scene = Scene::etcd();
+    scene.ctl(&["put", "/haproxy-haproxy-1/services/shop//double", "x"]);
+    put_bytes(scene.store.etcd.as_ref().expect("etcd"), "/haproxy-haproxy-1/services/shop/blob", b"\xff\x00x");
+    scene.store.run("set services/shop/domain a.test").ok();
+    let exported = scene.store.run("export");
+    assert!(
+        exported.stderr.contains("1 key with an empty part") && !exported.stdout.contains("double"),
+        "{exported:?}"
+    );
+    let file = scene.state.path().join("all.keys");
+    fs::write(&file, &exported.stdout).expect("our own folder");
+    let folder = Store::folder();
+    folder.run(&format!("import {}", file.display())).ok();
+    assert_eq!(folder.run("export").stdout, exported.stdout, "byte by byte");
+    let old = Store::etcd(Api::V2);
+    let refused = old.run(&format!("import {}", file.display()));
+    assert!(refused.code == Some(2) && refused.stderr.contains("UTF-8 text only"), "{refused:?}");
+    assert_eq!(old.run("get services/shop/domain").code, Some(1), "nothing was written");
 }
 
 /// Writes a key that is no text.

@@ -309,3 +309,22 @@ fn an_end_within_a_second_of_a_release_leaves_the_snapshot_of_now() {
     running.wait_backend("b.test", "/", "one");
     running.wait_gone("a.test", "/");
 }
+
+#[test]
+fn what_is_no_file_in_its_place_keeps_nobody_from_starting() {
+    let site = Site::with(&[("services/a/domain", "a.test")]);
+    let state = site.home().join("state");
+    let mut running = Launch::on(&site).state(&state).start();
+    running.wait_ready();
+    wait_kept(&state, "a.test");
+    running.end();
+    let kept = snapshot(&state).expect("it is there");
+    for path in ["snapshot", "json", "journal", "lock"].map(|end| kept.with_extension(end)) {
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is installed");
+        assert!(made.success());
+    }
+    let running = Launch::on(&site).state(&state).start();
+    running.wait_ready();
+    running.wait_listed("state", &["no regular file"]);
+}

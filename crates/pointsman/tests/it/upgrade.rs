@@ -19,13 +19,18 @@ const GAP: Duration = Duration::from_millis(100);
 
 /// The programs that took over, which are nobody's children in the end.
 #[derive(Default)]
-struct Successors(Vec<u32>);
+pub(crate) struct Successors(Vec<u32>);
 
 impl Successors {
     /// Upgrades the balancer of this site; returns the new process.
     #[track_caller]
     fn upgrade(&mut self, site: &Site) -> u32 {
-        let told = upgrade(site, &[]);
+        self.took(&upgrade(site, &[]))
+    }
+
+    /// Notes the process that an upgrade started, and returns it.
+    #[track_caller]
+    pub(crate) fn took(&mut self, told: &Finished) -> u32 {
         assert_eq!(told.code, Some(0), "{told:?}");
         let pid = told.stderr.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("process N serves");
         self.0.push(pid);
@@ -270,6 +275,23 @@ fn a_hung_or_killed_program_is_told_apart() {
     let said = blind.log();
     let pid = running.process.id();
     assert!(said.contains(&format!("(process {pid})")) && said.contains("it hangs"), "{said}");
+    let began = Instant::now();
+    let asked = upgrade(&site, &["--wait", "1s"]);
+    assert!(asked.code == Some(2) && asked.stderr.contains("it hangs, and is not upgraded"), "{asked:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let admin = running.admin.to_string();
+    let seen =
+        run(&["doctor", "--state", &state(&site), "--admin", &admin, "--store", &site.folder().display().to_string()]);
+    assert!(seen.stdout.contains(&format!("the balancer (process {pid}) runs on --state and hangs")), "{seen:?}");
+    // What nobody waits for is not done afterwards.
+    running.process.signal("CONT");
+    running.process.wait_log("who asked for the upgrade waits no longer");
+    assert_eq!(get_ok(running.http, "a.test", "/").status, 200);
+    let other = upgrade(&site, &["--id", "zz"]);
+    assert!(
+        other.code == Some(2) && other.stderr.contains("it serves the keys below /, not those below "),
+        "{other:?}"
+    );
     running.process.kill();
     let mut next = Launch::on(&site).args(&["--takeover"]).start();
     next.process.wait_log("there is no program to take over from at --state ");

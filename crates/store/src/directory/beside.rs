@@ -56,7 +56,7 @@ impl Directory {
     /// Sets a key that does not exist, in a file for the folder's owner only; `false`: it does, and stays as it is.
     pub async fn create(&self, key: &str, value: &[u8]) -> Result<bool, StoreError> {
         let (path, store) = (self.file(key)?, self.clone());
-        let line = [value, b"\n"].concat();
+        let line = files::content_of(value);
         blocking(move || {
             let _alone = lease::alone(&store)?;
             match path.symlink_metadata() {

@@ -30,6 +30,12 @@ pub(super) enum Content {
     Unreadable(String),
 }
 
+/// The content of a file with this value: a text is a line, other bytes are themselves. Reading takes the line's end away.
+pub(super) fn content_of(value: &[u8]) -> Vec<u8> {
+    let end: &[u8] = if std::str::from_utf8(value).is_ok() { b"\n" } else { b"" };
+    [value, end].concat()
+}
+
 /// The files and folders below a path. Keys are relative to the folder passed to `walk`.
 #[derive(Debug, Default)]
 pub(super) struct Found {

@@ -199,7 +199,7 @@ impl Errand {
                 let now = String::from_utf8_lossy(value).into_owned();
                 let both = written.into_iter().chain([now.clone()]).collect();
                 self.update(|keys| drop(keys.insert(key.clone(), both)))?;
-                let line = [value, &b"\n"[..]].concat();
+                let line = files::content_of(value);
                 let made = make_folder(&self.store, path.parent().unwrap_or(&path));
                 made.and_then(|()| replace_in_folder(&path, &line)).map_err(failed(&path))?;
                 self.update(|keys| drop(keys.insert(key, vec![now])))?;

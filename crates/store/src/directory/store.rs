@@ -110,7 +110,7 @@ impl Directory {
         if path.is_dir() {
             return Err(is_directory(key));
         }
-        let line = [value, b"\n"].concat();
+        let line = files::content_of(value);
         blocking(move || replace(&path, &line).map_err(failed(&path))).await?;
         Ok(0)
     }
@@ -213,7 +213,7 @@ fn stage(path: &Path, edit: &Edit) -> Result<(), StoreError> {
         _ if path.is_dir() => Err(is_directory(edit.key())),
         Edit::Put { value, .. } => {
             let staged = fs::create_dir_all(path.parent().unwrap_or(path))
-                .and_then(|()| write(&passing(path), &[value, &b"\n"[..]].concat(), |_| Ok(())));
+                .and_then(|()| write(&passing(path), &files::content_of(value), |_| Ok(())));
             staged.map_err(failed(path))
         }
         Edit::Delete { .. } => Ok(()),

@@ -52,6 +52,10 @@ pub(super) enum Got {
     Cleared,
 }
 
+fn text_of<'v>(key: &str, value: &'v [u8]) -> Result<&'v str, StoreError> {
+    std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))
+}
+
 impl Etcd2 {
     /// Takes the settings. Opens no connection.
     pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
@@ -116,17 +120,28 @@ impl Etcd2 {
         }
     }
 
+    /// That a value to be written is text.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`].
+    pub fn check_value(edit: &Edit) -> Result<(), StoreError> {
+        match edit {
+            Edit::Put { key, value } => text_of(key, value).map(drop),
+            Edit::Delete { .. } => Ok(()),
+        }
+    }
+
     /// Sets a full key; returns its index.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         self.check_visible(key)?;
-        let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        let value = text_of(key, value)?;
         self.write(Method::PUT, key, "", Some(&format!("value={}", encode(value)))).await
     }
 
     /// Sets a full key that does not exist; `false`: it does, and stays as it is.
     pub async fn create(&self, key: &str, value: &[u8]) -> Result<bool, StoreError> {
         self.check_visible(key)?;
-        let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        let value = text_of(key, value)?;
         let form = format!("value={}", encode(value));
         let answer = self.send(Method::PUT, key, "?prevExist=false", Some(&form), Bounds::one()).await?;
         match got(answer, key)? {

@@ -16,6 +16,8 @@ pub struct CarriedHealth {
     answers: Option<CarriedEjection>,
     /// How long ago it returned, or appeared beside others, milliseconds.
     age: Option<u64>,
+    /// How long ago active checks found it down, milliseconds.
+    down: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,7 @@ impl CarriedHealth {
     /// The longest time in it, milliseconds.
     pub fn longest(&self) -> u64 {
         let ejections = self.connects.iter().chain(&self.answers).map(|one| one.age);
-        ejections.chain(self.age).max().unwrap_or(0)
+        ejections.chain(self.age).chain(self.down).max().unwrap_or(0)
     }
 }
 
@@ -74,7 +76,8 @@ impl Health {
             }
         };
         let age = Some(self.since()).filter(|since| *since > 0).map(|since| now.saturating_sub(since));
-        let carried = CarriedHealth { connects, answers, age };
+        let down = self.checks.down_since().map(|since| now.saturating_sub(since));
+        let carried = CarriedHealth { connects, answers, age, down };
         (carried != CarriedHealth::default()).then_some(carried)
     }
 
@@ -101,6 +104,9 @@ impl Health {
             self.answers.recall(standing, at(*age), grounds);
         }
         self.since.store(carried.age.map_or(0, at), Relaxed);
+        if let Some(age) = carried.down {
+            self.checks.recall(at(age));
+        }
     }
 }
 
@@ -149,5 +155,18 @@ mod tests {
         assert_eq!(health.carried(7, FAULTS), None);
         health.appeared(100_000);
         assert_eq!(carry(&health, 103_000, 50_000).since(), 47_000);
+    }
+
+    #[test]
+    fn an_instance_stays_down_since_checks_found_it_so() {
+        let health = Health::new(&Arc::default());
+        health.begin_down(5_000, "GET / got 503".into());
+        let next = carry(&health, 65_000, 100_000);
+        assert!(next.last_check().is_none(), "it is not known to be down yet");
+        next.begin_down(100_000, "before".into());
+        assert_eq!(next.last_check().map(|last| last.since), Some(40_000));
+        next.forget_checks();
+        next.begin_down(200_000, "later".into());
+        assert_eq!(next.last_check().map(|last| last.since), Some(200_000));
     }
 }

@@ -152,10 +152,23 @@ impl Checks {
     pub(super) fn begin_down(&self, now: u64, said: Cow<'static, str>) -> bool {
         let is_news = self.state() == Unknown;
         if is_news {
-            *self.lock() = LastCheck { up: false, since: now, said, ..LastCheck::default() };
+            let mut last = self.lock();
+            let since = if last.since > 0 { last.since } else { now };
+            *last = LastCheck { up: false, since, said, ..LastCheck::default() };
+            drop(last);
             self.set(Down { passes: 0 });
         }
         is_news
+    }
+
+    /// It was down since then for another program, if it turns out to be down.
+    pub(super) fn recall(&self, since: u64) {
+        self.lock().since = since;
+    }
+
+    /// Since when it is down.
+    pub(super) fn down_since(&self) -> Option<u64> {
+        self.is_down().then(|| self.lock().since)
     }
 
     /// Nothing is known any more. Whether it was down.

@@ -74,8 +74,10 @@ export const Service = ({ protocol, name, theme }) => {
   const [picked, pick] = useState(null)
   const changes = model.changes.filter(change => change.keys.some(one => owner(one.key) === key))
   const back = html`<a class="back" href="#/">Services</a>`
+  const unserved = row ? null : answers?.[answers.length - 1]?.service
   if (answers === null || !row) return html`<div class="crumbs">${back}<span>/</span><h1>${name}</h1></div>
-    <p class="card empty muted">${answers === null ? 'There is no such service, or no longer.' : 'Reading…'}</p>
+    <p class="card empty muted">${answers === null ? 'There is no such service, or no longer.' : unserved ? 'This service is not served.' : 'Reading…'}</p>
+    ${unserved?.problems?.length > 0 && html`<section class="card attention"><header><h2>Problems</h2></header><${Problems} list=${unserved.problems} /></section>`}
     ${changes.length > 0 && html`<section class="card"><header><h2>Changes</h2></header><${Changes} changes=${changes} of=${key} /></section>`}`
   const last = answers[answers.length - 1], service = last?.service, now = serverNow(), state = severity(row)
   const retried = Object.entries(service?.retried || {}).map(([reason, count]) => `${reason} ${count}`).join(', ')

@@ -12,6 +12,7 @@ use crate::admin::source::SourceView;
 use crate::admin::view::{ProblemView, ServiceView, TableView};
 use crate::commands::ask::{Answer, ask, page};
 use crate::settings::Settings;
+use crate::takeover::listener_of;
 
 const SUBJECT: &str = "balancer";
 
@@ -28,8 +29,18 @@ pub(super) async fn look(settings: &Settings, within: Duration) -> (Option<Runni
         let note = Observation::note(SUBJECT, "--admin is off, so a running balancer cannot be asked", "set --admin");
         return (None, vec![note]);
     };
-    let late = |_| (None, vec![stranger(admin, &format!("no answer within {within:?}"))]);
-    timeout(within, Box::pin(asked(admin, settings))).await.unwrap_or_else(late)
+    if let Ok(told) = timeout(within, Box::pin(asked(admin, settings))).await {
+        return told;
+    }
+    let who = match &settings.state {
+        Some(state) => timeout(within, listener_of(state)).await.ok().flatten(),
+        None => None,
+    };
+    let told = match who {
+        Some(who) => hung(&who, admin, within),
+        None => stranger(admin, &format!("no answer within {within:?}")),
+    };
+    (None, vec![told])
 }
 
 async fn asked(admin: SocketAddr, settings: &Settings) -> (Option<RunningBalancer>, Vec<Observation>) {
@@ -84,6 +95,12 @@ fn readiness(admin: SocketAddr, status: StatusCode, text: &str) -> Observation {
         }
         _ => stranger(admin, &format!("/readyz answers {status}")),
     }
+}
+
+fn hung(who: &str, admin: SocketAddr, within: Duration) -> Observation {
+    let what = format!("{who} runs on --state and hangs: no answer on --admin {admin} within {within:?}");
+    let remedy = "its log says why; if it is stopped, kill -CONT it, else end it and start it again";
+    Observation::wrong(SUBJECT, what, remedy)
 }
 
 fn stranger(admin: SocketAddr, why: &str) -> Observation {

@@ -94,6 +94,11 @@ fn open_files(files: u64, most: Option<NonZeroU32>, listeners: u64) -> Option<Ob
                 format!("{files} open files are too few for config/limit/connections = {most}, which needs {needed}");
             Some(Observation::wrong(SUBJECT, what, remedy))
         }
+        _ if files < listeners + OTHER_FILES => {
+            let needed = listeners + OTHER_FILES;
+            let what = format!("{files} open files are too few to serve: {needed} are needed besides connections");
+            Some(Observation::wrong(SUBJECT, what, remedy))
+        }
         _ if files < FEW_FILES => {
             let what =
                 format!("only {files} open files: about {} requests at once", files.saturating_sub(OTHER_FILES) / 2);
@@ -117,6 +122,10 @@ mod tests {
         check(
             &judge(Allowed { files: 1024, ..good }, None, 4),
             &["note: only 1024 open files: about 412 requests at once | LimitNOFILE"],
+        );
+        check(
+            &judge(Allowed { files: 64, ..good }, None, 4),
+            &["wrong: 64 open files are too few to serve: 204 are needed besides connections | LimitNOFILE"],
         );
         let most = NonZeroU32::new(10_000);
         check(

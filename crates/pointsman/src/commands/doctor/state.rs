@@ -40,6 +40,10 @@ pub(super) fn look(folder: &Path) -> Vec<Observation> {
 
 fn judge(StateFolder { folder, nearest, is_writable, free, mode }: &StateFolder) -> Vec<Observation> {
     let (name, near) = (folder.display(), nearest.display());
+    if nearest.is_file() {
+        let remedy = format!("mv {near} elsewhere, or give --state DIR");
+        return vec![Observation::wrong(SUBJECT, format!("{near} is a file, not a folder"), remedy)];
+    }
     if !is_writable {
         let what = format!("{near} cannot be written: last good settings and the snapshot are lost at a restart");
         let remedy = format!("chown it to the balancer's user, mount a volume at {name}, or give --state DIR");
@@ -93,6 +97,6 @@ mod tests {
         assert!(seen.what.contains("can be made"), "{seen:?}");
         fs::write(folder.path().join("a"), "").unwrap();
         let [seen] = look(&folder.path().join("a/b")).try_into().unwrap();
-        assert!(seen.what.contains("cannot be written"), "{seen:?}");
+        assert!(seen.what.ends_with("a is a file, not a folder"), "{seen:?}");
     }
 }

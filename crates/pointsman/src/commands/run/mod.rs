@@ -50,6 +50,7 @@ use crate::state::journal_keeper;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::state::snapshot::SnapshotFile;
 use crate::state::snapshot_keeper::{self, SnapshotSources};
+use crate::state::turn;
 use crate::stats::{self, KeyEdits, Stats, StatsListener};
 use crate::sys;
 use crate::takeover::{Before, GiverInputs, Succession};
@@ -402,12 +403,17 @@ async fn keep_state(
         let snapshot = snapshot_keeper::keep(SnapshotFile::beside(&file), snapshots, around.clone());
         let (stop, stopped) = watch::channel(false);
         let journal = journal_keeper::keep(JournalFile::beside(&file), changes, stopped, around.clone());
+        let locked = file.clone();
         let state = state_keeper::keep(file, sources, around);
-        let (mut turn, mut last) = (tenure.clone(), (tenure.clone(), over.clone()));
-        tokio::select! {
-            () = turn.begins() => {}
+        let (mut tenancy, mut last) = (tenure.clone(), (tenure.clone(), over.clone()));
+        let begins = async {
+            tenancy.begins().await;
+            turn::turn(&locked).await
+        };
+        let _alone = tokio::select! {
+            alone = begins => alone,
             _ = over.wait_for(|over| *over) => return,
-        }
+        };
         let both = async {
             tokio::join!(Box::pin(state), Box::pin(snapshot));
         };

@@ -23,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 const SILENT: Duration = Duration::from_secs(6);
 /// The shortest wait before the next try, doubled up to the longest.
 const SOON: Duration = Duration::from_secs(1);
-const LATE: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(2);
 /// When to try again where too many pages are open.
 const FULL: Duration = Duration::from_secs(15);
 /// Between two questions about a service.

@@ -66,7 +66,14 @@ fn text(model: &TopModel, view: &TopView, ink: Ink, width: usize) -> Vec<Line<'s
 fn head(model: &TopModel, view: &TopView, ink: Ink, area: Rect) -> Vec<Line<'static>> {
     let (width, is_tall) = (usize::from(area.width), area.height >= TALL);
     let mut lines = vec![title(model, view, ink, width)];
-    lines.extend(doubts(model).into_iter().map(|(tone, text)| Line::from(vec![ink.mark(tone), ink.text(tone, &text)])));
+    for (tone, text) in doubts(model) {
+        // Without figures, or with room for them, nothing of it is cut.
+        let parts = if model.heard == 0 || is_tall { wrapped(&text, width.saturating_sub(2)) } else { vec![text] };
+        for (number, part) in parts.iter().enumerate() {
+            let mark = if number == 0 { ink.mark(tone) } else { Span::raw("  ") };
+            lines.push(Line::from(vec![mark, ink.text(tone, part)]));
+        }
+    }
     if model.heard == 0 {
         return lines;
     }
@@ -117,6 +124,18 @@ fn title(model: &TopModel, view: &TopView, ink: Ink, width: usize) -> Line<'stat
     let gap = " ".repeat(width.saturating_sub(left.width() + right.width()));
     let spans = left.spans.into_iter().chain([Span::raw(gap)]).chain(right.spans);
     Line::from(spans.collect::<Vec<_>>())
+}
+
+/// Lines of at most this width, but for longer words.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= width) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// What makes the figures below doubtful.

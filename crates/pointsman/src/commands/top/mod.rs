@@ -82,7 +82,7 @@ pub async fn top(admin: Option<SocketAddr>, once: bool, out: &mut dyn Write) -> 
         ink: Ink { has_color },
         open: watch::Sender::new(None),
     };
-    let outcome = if once || !stdout().is_terminal() {
+    let outcome = if once || !stdout().is_terminal() || is_dumb(std::env::var("TERM").ok().as_deref()) {
         drop(sender);
         session.print(news, out).await
     } else {
@@ -93,6 +93,11 @@ pub async fn top(admin: Option<SocketAddr>, once: bool, out: &mut dyn Write) -> 
     };
     following.abort();
     outcome.map(|()| Outcome::Yes)
+}
+
+/// Whether a terminal of this name may know no cursor: then one frame is printed.
+fn is_dumb(term: Option<&str>) -> bool {
+    matches!(term, None | Some("" | "dumb" | "unknown"))
 }
 
 /// The program while it runs.

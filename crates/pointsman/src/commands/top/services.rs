@@ -199,9 +199,11 @@ fn line(row: &TopRow, ink: Ink, (columns, width, longest): (&[Column], usize, us
     let room = width - figures;
     let tone = tone(row.severity());
     let mut name = vec![ink.mark(tone)];
-    let named = longest.clamp(8, WIDEST).min(room.saturating_sub(2));
+    // A long name leaves the rules their place.
+    let named = longest.clamp(8, WIDEST).min((room.saturating_sub(2) * 3 / 5).max(8));
     let strength = if row.severity() > Severity::Well { Tone::Strong } else { Tone::Plain };
-    name.push(ink.left(strength, row.name(), named));
+    name.push(ink.left(strength, row.name(), named - 1));
+    name.push(Span::raw(" "));
     let rest = room.saturating_sub(2 + named);
     let (note, rule) = (note(row), if row.is_tcp() { format!("tcp {}", row.rule) } else { row.rule.clone() });
     let noted = if note.is_empty() { 0 } else { (note.chars().count() + 2).min(rest) };

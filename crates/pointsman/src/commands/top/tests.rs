@@ -370,3 +370,13 @@ fn without_colours_nothing_is_lost() {
     assert!(colored.content().iter().all(|cell| known.contains(&cell.fg) && cell.bg == Color::Reset));
     assert!(colored.content().iter().any(|cell| cell.fg == Color::Red));
 }
+
+#[test]
+fn long_names_keep_their_distance_and_messages_are_whole() {
+    use super::frame::wrapped;
+    assert_eq!(wrapped("127.0.0.1:1 does not answer: connecting", 20), ["127.0.0.1:1 does not", "answer: connecting"]);
+    assert_eq!(wrapped("", 20), [""; 0]);
+    for (term, is) in [(None, true), (Some("dumb"), true), (Some(""), true), (Some("xterm-256color"), false)] {
+        assert_eq!(super::is_dumb(term), is, "{term:?}");
+    }
+}
