@@ -68,7 +68,7 @@ Examples:
   docker run -e HAPROXY-ID=haproxy-1 -e ETCD_NODE=10.0.0.1 IMAGE
       the same, from a container's environment")]
     Run {
-        /// Take over from the balancer that runs with the same --state, if there is one
+        /// Take over from the balancer with the same --state, if one runs
         #[arg(long)]
         takeover: bool,
     },
@@ -378,8 +378,8 @@ Examples:
     #[command(after_help = "\
 Reads the store: the certificates below certs/, and those that balancers had issued by ACME.
 Exit 1 if a name has no certificate.
-`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json. Balancers
-serve what is there, and renew it in time.
+`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json.
+Balancers serve what is there, and renew it in time.
 `revoke` has the authority revoke the certificate, and order one with a new key at once. The old one
 serves until that is there. Waits for the balancer that does so, at most 60 s.
 

@@ -267,7 +267,7 @@ pub static FLAGS: &[Flag] = &[
         name: "name",
         value: "NAME",
         group: Group::Serve,
-        help: "This balancer's name in `pointsman status`, unique within its id",
+        help: "This balancer's name: in `pointsman status`, unique within its id",
         default: "the host's name and the first --http port",
         read: |draft, choice| {
             draft.name = Some(parse::name(choice.text())?);

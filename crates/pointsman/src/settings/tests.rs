@@ -88,7 +88,7 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         (Row { variables: "SSL_CERT_A=hunter2", ..Row::default() }, "cert_variables: [ssl_cert_a from SSL_CERT_A],"),
         (
             Row { flags: "acme-ca=/c", ..Row::default() },
-            "acme: AcmeSettings { ca: Some(\"/c\"), hook: None, updates: None, answers: {} }",
+            "acme: AcmeSettings { ca: Some(\"/c\"), hook: None, updates: None, answers: Answers { bodies: {}, certs: {} } }",
         ),
         (
             Row { flags: "acme-dns-server=10.0.0.1 acme-dns-zone=shop.test acme-dns-key=/k", ..Row::default() },
@@ -96,7 +96,7 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         ),
         (
             Row { variables: "ACME_CHALLENGE_a=token.print ACME_CHALLENGE_b=", ..Row::default() },
-            "answers: {\"token\": \"token.print\"}",
+            "answers: Answers { bodies: {\"token\": \"token.print\"}",
         ),
         (Row { flags: "haproxy-hard-stop=2m", ..Row::default() }, "hard_stop: 120s"),
         (Row { flags: "haproxy-reload-every=500ms", ..Row::default() }, "reload_every: 500ms"),

@@ -75,7 +75,8 @@ fn a_value_that_no_balancer_could_use_is_refused() {
         let hash = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$tnSYvahCwPBHKZUspmcxMfb0.WiB9W.zEaKlOBL35rC";
         let file = Files::new();
         let file = file.write("users", &format!("services/shop/basic_auth_secrets = user a password {hash}"));
-        assert_done(&apply(&store, &file, "--dry-run"), "", "the native engine would not serve the service");
+        let shown = "+ services/shop/basic_auth_secrets = (hidden)\n";
+        assert_done(&apply(&store, &file, "--dry-run"), shown, "the native engine would not serve the service");
         // No message repeats a misplaced value.
         let key = "-----BEGIN-PRIVATE-KEY-----";
         let secret = store.run(&format!("set services/shop/domain shop.test {key} x"));

@@ -42,7 +42,7 @@ fn a_server_over_tls_must_show_a_certificate_of_its_authorities() {
     // Its name, not that of the request, must be in the certificate.
     site.put("services/a/forward_auth", format!("https://127.0.0.1:{}/verify", port(1)));
     wait_refused(&running, "its certificate is not for 127.0.0.1");
-    assert!(running.process.log().contains("auth_unreachable: a.test/ of service a"));
+    wait("the line", || running.process.log().contains("auth_unreachable: a.test/ of service a"));
     site.put("services/a/forward_auth", format!("https://localhost:{}/verify X-User", port(0)));
     running.wait_backend("a.test", "/", "one");
     // A connection that another service opened unverified is none for this one, whose authorities are now the machine's.

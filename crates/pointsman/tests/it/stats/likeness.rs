@@ -1,5 +1,6 @@
 //! Answers beside those of a real HAProxy: the same bytes wherever both have the same to say.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,7 +39,8 @@ backend tcp-services:db
     );
     std::fs::write(&file, text).expect("our own folder");
     let process = Process::start(Command::new("haproxy").args(["-db", "-f"]).arg(&file));
-    wait("HAProxy's socket", || socket.exists());
+    // It is there before anybody listens.
+    wait("HAProxy's socket", || UnixStream::connect(&socket).is_ok());
     (process, socket)
 }
 

@@ -40,10 +40,10 @@ try:
     wait('CLI')
     os.write(ours, typed.encode() + b'\\r')
     wait(after)
+    # It exits with 0 then. INT may be ignored by all children of whoever runs this.
+    hatop.send_signal(signal.SIGTERM)
     until = time.monotonic() + 30
     while hatop.poll() is None and time.monotonic() < until:
-        # It may be at work where it hears none.
-        hatop.send_signal(signal.SIGINT)
         read()
     print(hatop.poll())
 finally:
