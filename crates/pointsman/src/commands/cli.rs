@@ -380,8 +380,8 @@ Reads the store: the certificates below certs/, and those that balancers had iss
 Exit 1 if a name has no certificate.
 `import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json.
 Balancers serve what is there, and renew it in time.
-`revoke` has the authority revoke the certificate, and order one with a new key at once. The old one
-serves until that is there. Waits for the balancer that does so, at most 60 s.
+`revoke` has the authority revoke the certificate, and one with a new key ordered at once. The old
+one serves until that is there. Waits for the balancer that does so, at most 60 s.
 
 Examples:
   pointsman certs

@@ -371,10 +371,13 @@ fn programs_that_take_over_in_a_burst_write_one_journal() {
                 }
                 count
             });
+            // Also if an upgrade fails: the writer would never end.
+            let over = EndsOnDrop(&is_over);
             for _ in 0..4 {
                 successors.took(&run(&["upgrade", "--state", &state_flag]));
+                wait("its socket", || state.path().join("takeover.sock").exists());
             }
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             writing.join().expect("it ends")
         });
         let end = format!("n{last}.test");
@@ -396,6 +399,15 @@ fn programs_that_take_over_in_a_burst_write_one_journal() {
         // Changes at once may be one, not more.
         assert!(!is_etcd || numbers.len() as u64 <= last, "{}", numbers.len());
         drop(running);
+    }
+}
+
+/// Sets it when it goes.
+struct EndsOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
