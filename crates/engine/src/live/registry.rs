@@ -136,7 +136,7 @@ impl Registry {
     }
 
     /// One that begins with what another program knew of the health of instances. Its clock begins as far back as that
-    /// reaches, at most [`LONGEST_AGO`].
+    /// reaches, at most an hour.
     #[expect(clippy::disallowed_methods, reason = "time begins here")]
     pub fn resuming(workers: usize, faults: &'static [&'static str], before: HealthBefore) -> Self {
         assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
