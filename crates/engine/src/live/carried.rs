@@ -207,30 +207,14 @@ impl ServiceStats {
                     own.totals = own.totals.plus(&one.totals);
                     own.ejections.iter_mut().zip(one.ejections).for_each(|((_, sum), count)| *sum += count);
                 }
-                None => self.instances.push(InstanceStats::gone(one)),
+                None => {
+                    // This program has not had work for it.
+                    let CarriedInstance { instance, target, totals, ejections } = one.clone();
+                    self.instances.push(InstanceStats::counted(instance, target, totals, ejections));
+                }
             }
         }
         self.instances.sort_by(|a, b| a.instance.cmp(&b.instance));
-    }
-}
-
-impl InstanceStats {
-    /// One that this program has not had work for.
-    fn gone(one: &CarriedInstance) -> Self {
-        let mut ejections = Reason::ALL.map(|reason| (reason, 0));
-        ejections.iter_mut().zip(one.ejections).for_each(|((_, sum), count)| *sum = count);
-        Self {
-            instance: one.instance.clone(),
-            target: one.target.clone(),
-            totals: one.totals,
-            up: true,
-            apart: None,
-            lasts: None,
-            error: None,
-            age: None,
-            ejections,
-            check: None,
-        }
     }
 }
 

@@ -188,6 +188,24 @@ pub struct InstanceStats {
     pub check: Option<CheckedNow>,
 }
 
+impl InstanceStats {
+    /// Counts alone, of an instance whose state nobody knows: it may get work.
+    pub fn counted(instance: String, target: String, totals: Totals, ejections: [u64; Reason::ALL.len()]) -> Self {
+        Self {
+            instance,
+            target,
+            totals,
+            up: true,
+            apart: None,
+            lasts: None,
+            error: None,
+            age: None,
+            ejections: std::array::from_fn(|place| (Reason::ALL[place], ejections[place])),
+            check: None,
+        }
+    }
+}
+
 /// The last active check of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedNow {

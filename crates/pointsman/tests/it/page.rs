@@ -11,8 +11,8 @@ use crate::harness::{
 /// As many pages as there may be.
 const MOST_PAGES: usize = 24;
 
-#[test]
-fn the_page_shows_what_is_wrong_and_what_changes() {
+/// A service that is well and asked twenty times, one that is down, and one with this bad port.
+pub(crate) fn hurting(port: &str) -> (Site, Pointsman, Backend) {
     let (backend, dead) = (Backend::naming("one"), free_address());
     let site = Site::with(&[
         ("services/shop/domain", "shop.test"),
@@ -24,10 +24,16 @@ fn the_page_shows_what_is_wrong_and_what_changes() {
         ("services/mail/one", &*backend.instance()),
     ]);
     let running = Pointsman::serving(&site);
-    site.put("services/mail/port", "80x");
+    site.put("services/mail/port", port);
     for _ in 0..20 {
         get_ok(running.http, "shop.test", "/");
     }
+    (site, running, backend)
+}
+
+#[test]
+fn the_page_shows_what_is_wrong_and_what_changes() {
+    let (site, running, _backend) = hurting("80x");
     let script = format!(
         r#"
         await page.open('http://{}/')

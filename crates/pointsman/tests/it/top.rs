@@ -2,9 +2,8 @@
 
 use std::process::Command;
 
-use crate::harness::{
-    Backend, Launch, Pointsman, Process, Site, engine, finish, free_address, get_ok, program_folder, run,
-};
+use crate::harness::{Backend, Launch, Pointsman, Process, Site, engine, finish, free_address, program_folder, run};
+use crate::page;
 
 /// What scripts begin with: a terminal, of which so much is understood as the program uses.
 const PRELUDE: &str = r#"
@@ -75,26 +74,12 @@ fn script(admin: std::net::SocketAddr, site: &Site, script: &str) -> Command {
     command
 }
 
-/// A service that is well, one that is down, and a problem whose value would command a terminal.
+/// A problem whose value would command a terminal, and what is beside it.
 fn hurting() -> (Site, Pointsman, Backend) {
-    let (backend, dead) = (Backend::naming("one"), free_address());
-    let site = Site::with(&[
-        ("services/shop/domain", "shop.test"),
-        ("services/shop/one", &*backend.instance()),
-        ("services/api/domain", "api.test"),
-        ("services/api/lost", &dead.to_string()),
-        ("services/api/health_check", "tcp"),
-        ("services/mail/domain", "mail.test"),
-        ("services/mail/one", &*backend.instance()),
-    ]);
-    let running = Pointsman::serving(&site);
-    site.put("services/mail/port", "\u{1b}]0;evil\u{7}");
-    running.wait_listed("bad_value", &["services/mail/port"]);
-    for _ in 0..20 {
-        get_ok(running.http, "shop.test", "/");
-    }
-    running.wait_metric_of_lost();
-    (site, running, backend)
+    let scene = page::hurting("\u{1b}]0;evil\u{7}");
+    scene.1.wait_listed("bad_value", &["services/mail/port"]);
+    scene.1.wait_metric_of_lost();
+    scene
 }
 
 impl Pointsman {

@@ -281,19 +281,7 @@ impl Sum {
     /// As a service with one instance that has no name.
     fn into_service(self, protocol: Protocol, queued: u64) -> ServiceStats {
         let Self { totals, latency, ejections } = self;
-        let ejections = std::array::from_fn(|place| (Reason::ALL[place], ejections[place]));
-        let all = InstanceStats {
-            instance: String::new(),
-            target: String::new(),
-            totals,
-            up: true,
-            apart: None,
-            lasts: None,
-            error: None,
-            age: None,
-            ejections,
-            check: None,
-        };
+        let all = InstanceStats::counted(String::new(), String::new(), totals, ejections);
         ServiceStats {
             protocol,
             service: OTHERS.to_owned(),
