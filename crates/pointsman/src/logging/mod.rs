@@ -216,17 +216,30 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_part_of_the_program_is_named_as_before() {
+    /// What this filter lets through of some lines.
+    fn logged(filter: &str) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = fmt::layer().with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(parse("info,pointsman::store=debug").unwrap()).with(layer);
+        let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap()).with(layer);
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!(target: "pointsman_store::etcd3", "a store's line");
             tracing::debug!(target: "pointsman_native::serve", "an engine's line");
+            tracing::warn!(target: "h2::proto::ping_pong", "a library's line");
         });
-        let text = lines.text();
+        lines.text()
+    }
+
+    #[test]
+    fn a_part_of_the_program_is_named_as_before() {
+        let text = logged("info,pointsman::store=debug");
         assert!(text.contains("a store's line") && !text.contains("an engine's line"), "{text}");
+    }
+
+    #[test]
+    fn what_a_library_says_of_each_frame_is_left_out_unless_it_is_asked_for() {
+        for (filter, expected) in [("info", false), ("debug", false), ("info,h2=warn", true)] {
+            assert_eq!(logged(filter).contains("a library's line"), expected, "{filter}");
+        }
     }
 }

@@ -56,8 +56,16 @@ impl Successor {
                         beside it, with the same volume at --state, the host's network, and `run --takeover`"
                 .to_owned());
         }
-        let told = self.launch().await.map_err(|error| format!("cannot start a program: {error}"))?;
+        let told = self
+            .launch()
+            .await
+            .map_err(|error| format!("cannot start {THIS}, which starts the new program: {error}"))?;
         let told = told.trim();
+        if told.is_empty() {
+            return Err(
+                "what starts the new program ended without a word; its last lines in the log say why".to_owned()
+            );
+        }
         told.parse().map(|pid| Launched { pid }).map_err(|_| told.to_owned())
     }
 
