@@ -224,8 +224,7 @@ mod tests {
 
     fn instance(name: &str, requests: u64, active: u64) -> InstanceStats {
         let totals = Totals { requests, active, ..Totals::default() };
-        let one = CarriedInstance { instance: name.into(), totals, ..CarriedInstance::default() };
-        InstanceStats::gone(&one)
+        InstanceStats::counted(name.into(), String::new(), totals, Default::default())
     }
 
     fn snapshot(service: &str, instances: Vec<InstanceStats>) -> Snapshot {
