@@ -5,9 +5,11 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pointsman_store::lease::Edit;
 use pointsman_store::{Api, Condition, Location, Made, Store, StoreError, StoreSettings};
 use support::{Followed, settings, sh};
 use tempfile::TempDir;
@@ -298,6 +300,25 @@ async fn a_folder_reached_by_two_paths_loses_no_edit() {
         followed.until(want).await;
     }
     assert_eq!(followed.resets, 1);
+}
+
+/// Keys of certificates are in such files.
+#[tokio::test]
+async fn what_only_its_owner_may_read_stays_so() {
+    let (root, _folder) = store();
+    let made = Store::open(&at(root.path())).unwrap();
+    let key = format!("{PREFIX}/certs/secret");
+    let file = root.path().join(&key[1..]);
+    let rights = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert!(made.create(&key, b"1").await.unwrap());
+    assert_eq!(rights(), 0o600);
+    made.amend(&key, |_| Some(b"2".to_vec())).await.unwrap();
+    assert_eq!(rights(), 0o600);
+    made.commit(&[Edit::Put { key: key.clone(), value: b"3".to_vec() }]).await.unwrap();
+    assert_eq!((rights(), fs::read(&file).unwrap()), (0o600, b"3\n".to_vec()));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    made.put(&key, b"4").await.unwrap();
+    assert_eq!(rights(), 0o640);
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Formatter};
+use std::net::Ipv6Addr;
 
+use crate::capabilities::Capabilities;
 use crate::cert::Cert;
 use crate::on_demand::{Allowance, OnDemand};
+use crate::problem::{ProblemKind, Report};
 use crate::value::Parsed;
 
 /// Where an authority looks for the answer to a challenge (RFC 8555 §8.3).
@@ -129,6 +132,17 @@ impl ChallengeKind {
     }
 }
 
+/// What a service wants: `services/<service>/acme`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcmeWish {
+    /// No certificates.
+    None,
+    /// Certificates, shown to be its own by the kind of challenge of `config/acme/challenge`.
+    Usual,
+    /// Certificates, by this kind of challenge.
+    By(ChallengeKind),
+}
+
 /// The kind of a certificate's key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CertKeyKind {
@@ -145,14 +159,30 @@ pub(crate) fn directory(text: &str) -> Parsed<Box<str>> {
         "letsencrypt" => Ok(LETS_ENCRYPT.into()),
         "letsencrypt-staging" => Ok(STAGING.into()),
         _ => {
-            let host = text.strip_prefix("https://").unwrap_or_default();
-            let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-            match is_plain && !host.is_empty() && !host.starts_with('/') && !host.contains('@') {
+            let rest = text.strip_prefix("https://").unwrap_or_default();
+            let (place, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            // RFC 3986 §3.3 and §3.4.
+            let is_plain =
+                path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:@!$&'()*+,;=%/?".contains(&byte));
+            match is_plain && is_place(place) {
                 true => Ok(text.into()),
                 false => Err("expected letsencrypt, letsencrypt-staging or an https:// URL of a directory".into()),
             }
         }
     }
+}
+
+/// Whether this is a host, with a port or without one, as a URL has it (RFC 3986 §3.2).
+fn is_place(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((host, port)) => (host, port.parse::<u16>().is_ok_and(|port| port > 0)),
+        None => (text, true),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) && !host.is_empty(),
+    };
+    port && is_host
 }
 
 /// One of `config/acme/contact`.
@@ -174,6 +204,32 @@ pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
         "dns-01" => Ok(ChallengeKind::Dns),
         _ => Err("expected http-01, tls-alpn-01 or dns-01".into()),
     }
+}
+
+/// `services/<service>/acme`.
+pub(crate) fn wish(text: &str) -> Parsed<AcmeWish> {
+    match (text, challenge(text)) {
+        ("true", _) => Ok(AcmeWish::Usual),
+        ("false", _) => Ok(AcmeWish::None),
+        (_, Ok(kind)) => Ok(AcmeWish::By(kind)),
+        (_, Err(_)) => Err("expected true, false, http-01, tls-alpn-01 or dns-01".into()),
+    }
+}
+
+/// The kind of challenge that this engine can have answered in place of the one in this key.
+pub(crate) fn answered(
+    kind: ChallengeKind,
+    report: &mut Report,
+    key: &str,
+    capabilities: Capabilities,
+) -> ChallengeKind {
+    if kind != ChallengeKind::Tls || capabilities.answers_by_tls() {
+        return kind;
+    }
+    let advice = "HAProxy cannot answer it, and http-01 is used when this balancer asks for certificates; set http-01 or \
+                  dns-01, or use --engine native";
+    report.add(ProblemKind::Unsupported, key, Some(kind.word()), advice);
+    ChallengeKind::Http
 }
 
 /// `config/acme/check`.
@@ -207,7 +263,10 @@ pub(crate) fn profile(text: &str) -> Parsed<Option<Box<str>>> {
 pub(crate) fn eab(text: &str) -> Parsed<Option<(Box<str>, Box<str>)>> {
     let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     match text.split_once(char::is_whitespace) {
-        Some((id, key)) if !id.is_empty() && key.len() >= 16 && is_key(key) => Ok(Some((id.into(), key.into()))),
+        // No base64 has one letter more than a multiple of four.
+        Some((id, key)) if !id.is_empty() && key.len() >= 16 && key.len() % 4 != 1 && is_key(key) => {
+            Ok(Some((id.into(), key.into())))
+        }
         _ => Err("expected KEY-ID HMAC-KEY, the key in base64url, as the authority gave them".into()),
     }
 }
@@ -241,7 +300,15 @@ mod tests {
         check(super::check("0"), "expected true, false or the port");
         check(directory("letsencrypt"), "\"https://acme-v02.api.letsencrypt.org/directory\"");
         check(directory("https://ca.test/dir"), "\"https://ca.test/dir\"");
-        check(directory("http://ca.test/dir"), "expected letsencrypt, letsencrypt-staging or an https");
+        check(directory("https://[2001:db8::1]:14000/dir?a=b%20c"), "\"https://[2001:db8::1]:14000/dir?a=b%20c\"");
+        for bad in
+            ["http://ca.test/dir", "https:///dir", "https://a@ca.test/", "https://ca.test/<dir>", "https://ca.test/a b"]
+        {
+            check(directory(bad), "expected letsencrypt, letsencrypt-staging or an https");
+        }
+        for bad in ["https://[::1/dir", "https://ca.test:443:1/dir", "https://ca.test:/", "https://ca.test:70000/"] {
+            check(directory(bad), "expected letsencrypt, letsencrypt-staging or an https");
+        }
         check(contact("a@b.test"), "\"mailto:a@b.test\"");
         check(contact("mailto:a@b.test"), "\"mailto:a@b.test\"");
         check(contact("nobody"), "expected mail addresses");
@@ -249,11 +316,16 @@ mod tests {
         check(challenge("tls-alpn-01"), "Tls");
         check(challenge("dns-01"), "Dns");
         check(challenge("email"), "expected http-01, tls-alpn-01 or dns-01");
+        check(wish("true"), "Usual");
+        check(wish("false"), "None");
+        check(wish("dns-01"), "By(Dns)");
+        check(wish("yes"), "expected true, false, http-01, tls-alpn-01 or dns-01");
         check(key("rsa2048"), "Rsa2048");
         check(key("rsa1024"), "expected p256");
         check(profile("shortlived"), "Some(\"shortlived\")");
         check(profile("a b"), "expected the name of a profile");
         check(eab("kid-1 0123456789abcdef_-"), "Some((\"kid-1\", \"0123456789abcdef_-\"))");
         check(eab("kid-1"), "expected KEY-ID HMAC-KEY");
+        check(eab("kid-1 0123456789abcdef0"), "expected KEY-ID HMAC-KEY");
     }
 }

@@ -16,7 +16,8 @@ pub struct Capabilities {
 impl Capabilities {
     /// The native engine's.
     pub const NATIVE: Self = Self { lacks: &["custom_settings"], resolves: false, crypts: false };
-    /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`, and of `config/acme/challenge` `tls-alpn-01`.
+    /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`, and of `config/acme/challenge` and
+    /// `acme` `tls-alpn-01`.
     pub const HAPROXY: Self = Self {
         lacks: &[
             "acme/challenge",

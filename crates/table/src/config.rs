@@ -155,15 +155,8 @@ impl Keys<'_, '_> {
     /// The kind of challenge; another one where the engine cannot answer it.
     fn challenge(&mut self, capabilities: Capabilities) -> ChallengeKind {
         const KEY: &str = "acme/challenge";
-        match self.read(KEY, acme::challenge, |config| &config.acme.challenge) {
-            kind @ ChallengeKind::Tls if !capabilities.answers_by_tls() => {
-                let advice = "HAProxy cannot answer it, and http-01 is used when this balancer asks for certificates; \
-                              set http-01 or dns-01, or use --engine native";
-                self.reader.report.add(ProblemKind::Unsupported, KEY, Some(kind.word()), advice);
-                ChallengeKind::default()
-            }
-            kind => kind,
-        }
+        let kind = self.read(KEY, acme::challenge, |config| &config.acme.challenge);
+        acme::answered(kind, &mut self.reader.report, KEY, capabilities)
     }
 
     /// The names that handshakes may have certificates asked for. An engine whose handshakes do not may lead all the same.

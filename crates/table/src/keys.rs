@@ -81,7 +81,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("bounded", "hashing balances: how much of the mean work an instance may have"),
     http("slow_start", "from its return or appearance to an instance's full share; overrides config/slow_start"),
     http("protocol", "http1 or h2: what instances speak"),
-    http("acme", "true: certificates for its domains are asked of an authority; see config/acme/"),
+    http("acme", "true, or http-01, tls-alpn-01, dns-01: certificates for its domains are asked of an authority"),
     http("cookie", "sessions stick to an instance by this cookie"),
     http("allow", "networks whose clients are served, comma separated; nobody else is"),
     http("deny", "networks whose clients are not served; goes before allow"),

@@ -180,3 +180,4 @@ pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};
 pub use text::{Piece, Placeholder, Text, pieces};
 pub use userlist::{Group, Password, User, UserList};
+pub use wishes::AcmeNames;

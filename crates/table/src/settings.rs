@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::acme::{self, AcmeWish};
 use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
@@ -41,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
     /// Whether it wants certificates; `None`: as `config/acme/auto` says.
-    pub(crate) acme: Option<bool>,
+    pub(crate) acme: Option<AcmeWish>,
     request_id: Option<bool>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: CheckKeys,
@@ -293,7 +294,7 @@ fn settings(
         http_version,
         policy,
         acme: match protocol {
-            Protocol::Http => reader.read("acme", value::boolean),
+            Protocol::Http => wish(reader, capabilities),
             Protocol::Tcp => None,
         },
         request_id: match protocol {
@@ -322,6 +323,16 @@ fn settings(
         slow_start: reader.read("slow_start", value::duration),
     };
     (settings, is_protected)
+}
+
+/// Whether the service wants certificates, and how; as this engine can.
+fn wish(reader: &mut Reader<'_>, capabilities: Capabilities) -> Option<AcmeWish> {
+    const KEY: &str = "acme";
+    let wish = reader.read(KEY, acme::wish)?;
+    Some(match wish {
+        AcmeWish::By(kind) => AcmeWish::By(acme::answered(kind, &mut reader.report, KEY, capabilities)),
+        AcmeWish::None | AcmeWish::Usual => wish,
+    })
 }
 
 /// Connections to a TCP service speak whatever its clients speak.

@@ -1,11 +1,11 @@
 //! Which names get certificates by ACME: those of the services that want them and have none of their own. Asks no
 //! authority.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::acme::{AcmeTerms, Answers, CHALLENGE_PATH, ChallengeKind, Covered};
+use crate::acme::{AcmeTerms, AcmeWish, Answers, CHALLENGE_PATH, ChallengeKind};
 use crate::address::HostPattern;
 use crate::form::Form;
 use crate::limits::Limits;
@@ -14,13 +14,13 @@ use crate::on_demand::Allowance;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::table::Table;
 
-/// Whether an authority can issue a certificate for this name by our kind of challenge; else why not.
-fn refusal(host: &HostPattern, terms: &AcmeTerms) -> Option<String> {
+/// Whether an authority can issue a certificate for this name by this kind of challenge; else why not.
+fn refusal(host: &HostPattern, kind: ChallengeKind) -> Option<String> {
     let name = host.name();
     match host {
-        HostPattern::Wildcard(_) if terms.challenge != ChallengeKind::Dns => {
-            let kind = terms.challenge.word();
-            Some(format!("no authority issues *.{name} by {kind}; set config/acme/challenge to dns-01"))
+        HostPattern::Wildcard(_) if kind != ChallengeKind::Dns => {
+            let kind = kind.word();
+            Some(format!("no authority issues *.{name} by {kind}; set this or config/acme/challenge to dns-01"))
         }
         _ if name.parse::<IpAddr>().is_ok() => Some(format!("{name} is an address, not a name")),
         _ if !name.contains('.') => Some(format!("{name} is no public name")),
@@ -28,19 +28,41 @@ fn refusal(host: &HostPattern, terms: &AcmeTerms) -> Option<String> {
     }
 }
 
-/// The hosts of a served service, if it wants certificates; and whether it says so itself.
-fn wishes<'f>(form: &'f Form, terms: &AcmeTerms) -> Option<(&'f [HostPattern], bool)> {
+/// Names that services want certificates for, and how each is shown to be ours.
+pub type AcmeNames = BTreeMap<Box<str>, ChallengeKind>;
+
+/// What a served service wants that wants certificates.
+#[derive(Clone, Copy)]
+struct Wanting<'f> {
+    hosts: &'f [HostPattern],
+    /// How its names are shown to be its own.
+    kind: ChallengeKind,
+    /// It says itself that it wants them.
+    is_explicit: bool,
+    /// It says itself how.
+    chooses: bool,
+}
+
+/// `None`: it wants no certificates.
+fn wanting<'f>(form: &'f Form, terms: &AcmeTerms) -> Option<Wanting<'f>> {
     let settings = form.settings.as_ref().filter(|_| form.protocol == Protocol::Http && form.service.is_some())?;
-    let wants = settings.acme.unwrap_or(terms.auto);
-    wants.then(|| (settings.http().map(|entry| &*entry.hosts).unwrap_or_default(), settings.acme == Some(true)))
+    let usual = if terms.auto { AcmeWish::Usual } else { AcmeWish::None };
+    let (kind, chooses) = match settings.acme.unwrap_or(usual) {
+        AcmeWish::None => return None,
+        AcmeWish::Usual => (terms.challenge, false),
+        AcmeWish::By(kind) => (kind, true),
+    };
+    let hosts = settings.http().map(|entry| &*entry.hosts).unwrap_or_default();
+    Some(Wanting { hosts, kind, is_explicit: settings.acme.is_some(), chooses })
 }
 
 /// The problems of services that want certificates and cannot get them.
 pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut is_wanted = terms.on_demand.is_some();
-    for (form, (hosts, is_explicit)) in forms.iter().filter_map(|form| Some((form, wishes(form, terms)?))) {
-        is_wanted |= hosts.iter().any(|host| refusal(host, terms).is_none());
+    for (form, wanting) in forms.iter().filter_map(|form| Some((form, wanting(form, terms)?))) {
+        let Wanting { hosts, kind, is_explicit, .. } = wanting;
+        is_wanted |= hosts.iter().any(|host| refusal(host, kind).is_none());
         if !is_explicit {
             continue;
         }
@@ -49,7 +71,7 @@ pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) 
             let advice = "the service names no domain to get a certificate for; set domain";
             report.add(ProblemKind::NoCertificate, "acme", None, advice);
         }
-        for why in hosts.iter().filter_map(|host| refusal(host, terms)) {
+        for why in hosts.iter().filter_map(|host| refusal(host, kind)) {
             let advice = format!("{why}, or put a certificate for it below certs/");
             report.add(ProblemKind::NoCertificate, "acme", None, advice);
         }
@@ -69,18 +91,27 @@ pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) 
 }
 
 impl Table {
-    /// The names to get certificates for: those of the services that want them, without those that a certificate of a
-    /// key or file covers. Ordered, each name once. Looks at all services.
-    pub fn acme_names(&self) -> BTreeSet<Box<str>> {
+    /// The names to get certificates for, and how each is shown to be ours: those of the services that want them, without
+    /// those that a certificate of a key or file covers. Of two services with the same name, one that chooses how is heard
+    /// before one that does not. Looks at all services.
+    pub fn acme_names(&self) -> AcmeNames {
         let terms = &self.config().acme;
+        let mut names = AcmeNames::new();
         if !terms.agree {
-            return BTreeSet::new();
+            return names;
         }
-        let wanting = self.forms.iter().filter_map(|form| wishes(form, terms));
-        let hosts = wanting.flat_map(|(hosts, _)| hosts).filter(|host| refusal(host, terms).is_none());
-        let names: BTreeSet<String> = hosts.map(ToString::to_string).collect();
-        let covered = if names.is_empty() { Covered::default() } else { self.basis.certs.value.own_names() };
-        names.into_iter().filter(|name| !covered.has(name)).map(String::into_boxed_str).collect()
+        let (choosing, usual): (Vec<_>, Vec<_>) =
+            self.forms.iter().filter_map(|form| wanting(form, terms)).partition(|wanting| wanting.chooses);
+        for Wanting { hosts, kind, .. } in choosing.into_iter().chain(usual) {
+            for host in hosts.iter().filter(|host| refusal(host, kind).is_none()) {
+                names.entry(host.to_string().into_boxed_str()).or_insert(kind);
+            }
+        }
+        if !names.is_empty() {
+            let covered = self.basis.certs.value.own_names();
+            names.retain(|name, _| !covered.has(name));
+        }
+        names
     }
 
     /// Whether the first handshake for this name, in lower case, may have a certificate asked for. Not if a certificate of a
@@ -107,7 +138,7 @@ impl Table {
     /// Whether a service wants certificates by ACME, or a handshake may.
     pub fn wants_acme(&self) -> bool {
         let terms = &self.config().acme;
-        terms.is_on_demand() || terms.agree && self.forms.iter().any(|form| wishes(form, terms).is_some())
+        terms.is_on_demand() || terms.agree && self.forms.iter().any(|form| wanting(form, terms).is_some())
     }
 
     /// The answer to an authority that asks for this path, over whatever services there are.
@@ -139,7 +170,11 @@ mod tests {
         let mut set = KeySet::default();
         set.reset(1, keys.iter().map(|(key, value)| (Box::from(*key), Box::from(value.as_bytes()))));
         let compiled = compile(&set, None, &Limits::default());
-        let names: Vec<_> = compiled.table.acme_names().into_iter().map(String::from).collect();
+        let show = |(name, kind): (Box<str>, ChallengeKind)| match kind {
+            ChallengeKind::Http => name.into_string(),
+            _ => format!("{name}={}", kind.word()),
+        };
+        let names: Vec<_> = compiled.table.acme_names().into_iter().map(show).collect();
         let problems = compiled.problems.iter().filter(|problem| problem.kind == ProblemKind::NoCertificate);
         let problems: Vec<_> = problems.map(|problem| problem.to_string()).collect();
         format!("{} {}", names.join(","), problems.join("; "))
@@ -171,9 +206,24 @@ mod tests {
         let said = names(&[("services/a/domain", "*.a.test"), WANT, AGREE, alpn]);
         assert!(said.contains("no authority issues *.a.test by tls-alpn-01"), "{said}");
         let dns = ("config/acme/challenge", "dns-01");
-        assert_eq!(names(&[("services/a/domain", "*.a.test,a.test"), WANT, AGREE, dns]), "*.a.test,a.test ");
+        assert_eq!(
+            names(&[("services/a/domain", "*.a.test,a.test"), WANT, AGREE, dns]),
+            "*.a.test=dns-01,a.test=dns-01 "
+        );
         let said = names(&[("services/a/default", "true"), WANT, AGREE]);
         assert!(said.starts_with(" /services/a/acme: no certificate: the service names no domain"), "{said}");
+    }
+
+    #[test]
+    fn a_service_chooses_how_its_names_are_shown() {
+        let (a, b) = (("services/a/domain", "*.a.test,a.test"), ("services/b/domain", "a.test,b.test"));
+        let by = |kind| [a, b, AGREE, ("services/a/acme", kind), ("services/b/acme", "true")];
+        assert_eq!(names(&by("dns-01")), "*.a.test=dns-01,a.test=dns-01,b.test ");
+        let said = names(&by("tls-alpn-01"));
+        assert!(said.starts_with("a.test=tls-alpn-01,b.test /services/a/acme: no certificate: no authority"), "{said}");
+        // Whichever service comes first.
+        let by_b = [a, b, AGREE, WANT, ("services/b/acme", "tls-alpn-01")];
+        assert!(names(&by_b).starts_with("a.test=tls-alpn-01,b.test=tls-alpn-01 "), "{}", names(&by_b));
     }
 
     #[test]

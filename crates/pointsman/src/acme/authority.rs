@@ -1,19 +1,23 @@
 //! Takes the steps of orders with an authority (RFC 8555), one request or a few at a time. Keeps nothing but the account;
 //! never tries again, never waits for long.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use instant_acme::{
     Account, AccountCredentials, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, ExternalAccountKey,
     Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem, RevocationReason, RevocationRequest,
 };
+use pointsman_native::certificate_fault;
 use pointsman_store::{Store, StoreError};
-use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
+use pointsman_table::{AcmeTerms, Cert, CertKeyKind};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::client::{AuthorityClient, ComeAgain};
 use super::order::{AnsweredBy, Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
@@ -26,6 +30,10 @@ const LIMITED: i64 = 3600;
 const PLACE: usize = 1024;
 /// How often a step is taken again at once because of a nonce.
 const NONCES: usize = 10;
+/// The most of an authority's words that is kept, characters.
+const LONGEST_WORDS: usize = 500;
+/// The longest token that is answered, characters: authorities have about 43.
+const LONGEST_TOKEN: usize = 128;
 /// What the types of its problems begin with (RFC 8555 §6.7).
 const ERRORS: &str = "urn:ietf:params:acme:error:";
 
@@ -73,6 +81,13 @@ impl Authority {
             }
         };
         let (account, new) = within(opened, &come_again).await?;
+        if new.is_none() && !terms.contact.is_empty() {
+            // They may be others than at the time when the account was made.
+            let contact: Vec<&str> = terms.contact.iter().map(|contact| &**contact).collect();
+            if let Err(trouble) = within(account.update_contacts(&contact), &come_again).await {
+                warn!("config/acme/contact is not told to the authority: {}", trouble.said);
+            }
+        }
         if let Some(credentials) = new {
             let text = serde_json::to_vec(&credentials).map_err(|error| Trouble::passing(error.to_string()))?;
             // If another leader was first, the next term finds its account.
@@ -85,6 +100,11 @@ impl Authority {
     /// Whether it was opened on these terms.
     pub(super) fn is_of(&self, terms: &AcmeTerms) -> bool {
         self.terms == *terms
+    }
+
+    /// The URL of its directory.
+    pub(super) fn directory(&self) -> &str {
+        &self.terms.directory
     }
 
     /// Whether this is the URL of its directory.
@@ -112,74 +132,72 @@ impl Authority {
     }
 
     /// How far an order is.
-    pub(super) async fn look(&self, url: &str, keyed: bool) -> Result<Sight, Trouble> {
+    pub(super) async fn look(&self, url: &str, keyed: bool, by: AnsweredBy) -> Result<Sight, Trouble> {
         let looked = async {
             let mut order = self.account.order(url.to_owned()).await?;
             let (status, error) = (order.state().status, order.state().error.clone());
             if let Some(error) = error {
-                return Err(Error::Api(error));
+                return Ok(Err(over(&error)));
             }
             Ok(match status {
-                OrderStatus::Ready => Some(Sight::Ready { key: None }),
-                OrderStatus::Processing => Some(Sight::Signing),
-                OrderStatus::Valid => Some(Sight::Signed),
-                OrderStatus::Pending | OrderStatus::Invalid => self.challenge(&mut order).await?,
+                OrderStatus::Ready => Ok(Sight::Ready { key: None }),
+                OrderStatus::Processing => Ok(Sight::Signing),
+                OrderStatus::Valid => Ok(Sight::Signed),
+                OrderStatus::Pending | OrderStatus::Invalid => self.challenge(&mut order, by).await?,
             })
         };
-        match within(looked, &self.come_again).await? {
-            Some(Sight::Ready { .. }) if !keyed => Ok(Sight::Ready { key: Some(new_key(self.terms.key)?) }),
-            Some(sight) => Ok(sight),
-            None => {
-                let said = "the authority offers no challenge of the kind in config/acme/challenge, or ended the order";
-                Err(Trouble::refusal(said))
-            }
+        match within(looked, &self.come_again).await?? {
+            Sight::Ready { .. } if !keyed => Ok(Sight::Ready { key: Some(new_key(self.terms.key).await?) }),
+            sight => Ok(sight),
         }
     }
 
-    /// The kind of challenge that the keys want.
-    fn kind(&self) -> ChallengeType {
-        match self.terms.challenge {
-            ChallengeKind::Http => ChallengeType::Http01,
-            ChallengeKind::Tls => ChallengeType::TlsAlpn01,
-            ChallengeKind::Dns => ChallengeType::Dns01,
-        }
-    }
-
-    /// How far the challenge of an order's one name is; its error, if it failed.
-    async fn challenge(&self, order: &mut instant_acme::Order) -> Result<Option<Sight>, Error> {
+    /// How far the challenge of an order's one name is, or why the order is over.
+    async fn challenge(
+        &self,
+        order: &mut instant_acme::Order,
+        by: AnsweredBy,
+    ) -> Result<Result<Sight, Trouble>, Error> {
+        let ended = || {
+            let kind = by.word();
+            Ok(Err(Trouble::refusal(format!("the authority does not ask for {kind}, or ended the order"))))
+        };
         let mut authorizations = order.authorizations();
-        let Some(authorization) = authorizations.next().await else { return Ok(None) };
+        let Some(authorization) = authorizations.next().await else { return ended() };
         let mut authorization = authorization?;
-        let Some(challenge) = authorization.challenge(self.kind()) else { return Ok(None) };
+        let Some(challenge) = authorization.challenge(kind(by)) else { return ended() };
         if let Some(error) = &challenge.error {
-            return Err(Error::Api(error.clone()));
+            return Ok(Err(over(error)));
         }
-        Ok(match challenge.status {
+        if !is_token(&challenge.token) {
+            return Ok(Err(Trouble::refusal("the authority's token is none: expected base64url (RFC 8555 §8.3)")));
+        }
+        match challenge.status {
             ChallengeStatus::Pending => {
                 let proof = challenge.key_authorization();
-                let (answer, by) = match self.terms.challenge {
-                    ChallengeKind::Http => (proof.as_str().to_owned(), AnsweredBy::Http),
-                    ChallengeKind::Tls => {
+                let answer = match by {
+                    AnsweredBy::Http => proof.as_str().to_owned(),
+                    AnsweredBy::Tls => {
                         let made = challenge_cert(&challenge.identifier().to_string(), proof.digest().as_ref());
-                        (made.map_err(|error| Error::Other(error.into()))?, AnsweredBy::Tls)
+                        made.map_err(|error| Error::Other(error.into()))?
                     }
-                    ChallengeKind::Dns => (proof.dns_value(), AnsweredBy::Dns),
+                    AnsweredBy::Dns => proof.dns_value(),
                 };
-                Some(Sight::Pending(Challenge { token: challenge.token.clone(), answer, by }))
+                Ok(Ok(Sight::Pending(Challenge { token: challenge.token.clone(), answer, by })))
             }
-            ChallengeStatus::Processing | ChallengeStatus::Valid => Some(Sight::Checking),
-            ChallengeStatus::Invalid => None,
-        })
+            ChallengeStatus::Processing | ChallengeStatus::Valid => Ok(Ok(Sight::Checking)),
+            ChallengeStatus::Invalid => ended(),
+        }
     }
 
     /// Tells the authority that the challenge is answered.
-    pub(super) async fn tell(&self, url: &str) -> Result<(), Trouble> {
+    pub(super) async fn tell(&self, url: &str, by: AnsweredBy) -> Result<(), Trouble> {
         let told = async {
             let mut order = self.account.order(url.to_owned()).await?;
             let mut authorizations = order.authorizations();
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization = authorization?;
-                let challenge = authorization.challenge(self.kind());
+                let challenge = authorization.challenge(kind(by));
                 // The leader before us may have told it.
                 if let Some(mut challenge) = challenge.filter(|challenge| challenge.status == ChallengeStatus::Pending)
                 {
@@ -201,8 +219,8 @@ impl Authority {
         within(finalized, &self.come_again).await
     }
 
-    /// Fetches the certificate of an order.
-    pub(super) async fn fetch(&self, url: &str, key: &str) -> Result<NewCert, Trouble> {
+    /// Fetches the certificate of an order, which is for this name.
+    pub(super) async fn fetch(&self, url: &str, name: &str, key: &str) -> Result<NewCert, Trouble> {
         let fetched = async {
             let mut order = self.account.order(url.to_owned()).await?;
             order.certificate().await
@@ -210,15 +228,16 @@ impl Authority {
         let chain = within(fetched, &self.come_again).await?;
         let chain = chain.ok_or_else(|| Trouble::passing("the certificate is not ready yet"))?;
         let pem = format!("{}\n{}\n", chain.trim_end(), key.trim_end());
-        let mut facts = facts(&pem, &self.terms.directory)?;
-        let window = match facts.id.as_deref() {
-            Some(id) => self.consult(id).await.ok().and_then(|(window, _)| window),
-            None => None,
+        let mut facts = facts(&pem, name, &self.terms.directory)?;
+        let asked = match facts.id.as_deref() {
+            Some(id) => self.consult(id).await,
+            None => Ok(None),
         };
-        if window.is_none() {
+        if let Ok(None) = asked {
             // Without renewal information, its name is of no use.
             facts.id = None;
         }
+        let window = asked.ok().flatten().map(|(window, _)| window);
         Ok(NewCert { pem, facts, window })
     }
 
@@ -232,13 +251,22 @@ impl Authority {
         }
     }
 
-    /// When the authority wants a certificate renewed (RFC 9773), and in how many seconds to ask again.
-    pub(super) async fn consult(&self, id: &str) -> Result<(Option<(i64, i64)>, i64), Trouble> {
-        let id = identifier(id).ok_or_else(|| Trouble::refusal("a certificate has no name at the authority"))?;
-        let (info, again) = within(self.account.renewal_info(&id), &self.come_again).await?;
-        let window = info.suggested_window;
-        let again = i64::try_from(again.as_secs()).unwrap_or(i64::MAX);
-        Ok((Some((window.start.unix_timestamp(), window.end.unix_timestamp())), again))
+    /// When the authority wants a certificate renewed (RFC 9773), and in how many seconds to ask again. `None`: it does not say
+    /// for any.
+    pub(super) async fn consult(&self, id: &str) -> Result<Option<((i64, i64), i64)>, Trouble> {
+        let Some(id) = identifier(id) else { return Ok(None) };
+        let asked = async {
+            match self.account.renewal_info(&id).await {
+                Err(Error::Unsupported(_)) => Ok(None),
+                asked => asked.map(Some),
+            }
+        };
+        let asked = within(asked, &self.come_again).await?;
+        Ok(asked.map(|(info, again)| {
+            let window = info.suggested_window;
+            let again = i64::try_from(again.as_secs()).unwrap_or(i64::MAX);
+            ((window.start.unix_timestamp(), window.end.unix_timestamp()), again)
+        }))
     }
 }
 
@@ -266,9 +294,12 @@ fn account_key(folder: &str, directory: &str) -> String {
 /// Waits for a step, and tells refusals from what may pass.
 async fn within<T>(step: impl Future<Output = Result<T, Error>>, come_again: &ComeAgain) -> Result<T, Trouble> {
     come_again.take();
-    match timeout(WITHIN, Box::pin(step)).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(trouble(&error, come_again.take())),
+    // An authority may say what the library does not expect.
+    let step = AssertUnwindSafe(Box::pin(step)).catch_unwind();
+    match timeout(WITHIN, step).await {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(error))) => Err(trouble(&error, come_again.take())),
+        Ok(Err(_)) => Err(Trouble::passing("the authority says what cannot be understood; the log has more")),
         Err(_) => Err(Trouble::passing(format!("the authority did not answer within {} s", WITHIN.as_secs()))),
     }
 }
@@ -281,22 +312,40 @@ fn trouble(error: &Error, wait: Option<i64>) -> Trouble {
             said = format!("{said}: {cause}");
             source = cause.source();
         }
-        return Trouble { wait, ..Trouble::passing(format!("cannot talk to the authority: {said}")) };
+        return Trouble { wait, ..Trouble::passing(cut(&format!("cannot talk to the authority: {said}"))) };
     };
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let kind = kind.strip_prefix(ERRORS).unwrap_or(kind);
     let wait = if kind == "rateLimited" { Some(wait.unwrap_or(LIMITED)) } else { wait };
-    // An account that is gone is made anew.
-    let is_passing = matches!(kind, "badNonce" | "serverInternal" | "accountDoesNotExist");
+    // An account that is gone is made anew. What names no kind comes from something between us. The order is there still.
+    let is_passing = matches!(kind, "" | "badNonce" | "serverInternal" | "rateLimited" | "accountDoesNotExist")
+        || problem.status.is_some_and(|status| status >= 500);
     let means = if is_passing { TroubleKind::Passing } else { TroubleKind::Refusal };
     Trouble { said: words(kind, problem), kind: means, wait }
+}
+
+/// Why an order is over: what its object says.
+fn over(problem: &AcmeProblem) -> Trouble {
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    Trouble::refusal(words(kind.strip_prefix(ERRORS).unwrap_or(kind), problem))
 }
 
 /// The authority's own words.
 fn words(kind: &str, problem: &AcmeProblem) -> String {
     let parts = problem.subproblems.iter().filter_map(|part| part.detail.as_deref());
     let details: Vec<_> = problem.detail.as_deref().into_iter().chain(parts).collect();
-    format!("the authority says {kind}: {}", details.join("; "))
+    cut(&format!("the authority says {kind}: {}", details.join("; ")))
+}
+
+/// As much of a text as is kept.
+fn cut(said: &str) -> String {
+    said.chars().take(LONGEST_WORDS).collect()
+}
+
+/// Whether this is a token (RFC 8555 §8.3), and not a long one: balancers tell each other which they answer.
+fn is_token(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// Takes a step again while the authority refuses its nonces, which are not ours to choose (RFC 8555 §6.5): nothing was
@@ -321,12 +370,23 @@ fn identifier(id: &str) -> Option<CertificateIdentifier<'_>> {
     Some(CertificateIdentifier { authority_key_identifier: authority.into(), serial: serial.into() })
 }
 
-fn new_key(kind: CertKeyKind) -> Result<String, Trouble> {
-    let made = match kind {
+/// A key for RSA takes long: not on the thread that keeps leases and publishes tables.
+async fn new_key(kind: CertKeyKind) -> Result<String, Trouble> {
+    let made = tokio::task::spawn_blocking(move || match kind {
         CertKeyKind::P256 => KeyPair::generate(),
         CertKeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
-    };
-    made.map(|key| key.serialize_pem()).map_err(|error| Trouble::passing(format!("no key can be made: {error}")))
+    });
+    let wrong = |why: &dyn std::fmt::Display| Trouble::passing(format!("no key can be made: {why}"));
+    let made = made.await.map_err(|error| wrong(&error))?;
+    made.map(|key| key.serialize_pem()).map_err(|error| wrong(&error))
+}
+
+fn kind(by: AnsweredBy) -> ChallengeType {
+    match by {
+        AnsweredBy::Http => ChallengeType::Http01,
+        AnsweredBy::Tls => ChallengeType::TlsAlpn01,
+        AnsweredBy::Dns => ChallengeType::Dns01,
+    }
 }
 
 /// The certificate that answers a challenge of the kind tls-alpn-01 (RFC 8737 §3), and its key, in PEM form. `digest`: of
@@ -349,10 +409,19 @@ fn request(name: &str, key: &str) -> Result<Vec<u8>, rcgen::Error> {
 }
 
 /// What the first certificate of a chain says of itself.
-fn facts(pem: &str, directory: &str) -> Result<IssuedFacts, Trouble> {
-    let wrong = |what: &str| Trouble::refusal(format!("the authority issued what is no certificate: {what}"));
+///
+/// # Errors
+/// It cannot be used for this name: it must not take the place of another one.
+fn facts(pem: &str, name: &str, directory: &str) -> Result<IssuedFacts, Trouble> {
+    let wrong = |what: &str| Trouble::refusal(format!("the authority issued what cannot be used for {name}: {what}"));
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong("no PEM"))?;
     let cert = Cert::parse(pem).map_err(|why| wrong(&why))?;
+    if let Some(fault) = certificate_fault(pem) {
+        return Err(wrong(fault));
+    }
+    if !cert.names.iter().any(|own| **own == *name) {
+        return Err(wrong("it is for other names"));
+    }
     let id = CertificateIdentifier::try_from(&der).ok().map(|id| id.to_string());
     Ok(IssuedFacts {
         from: cert.not_before,

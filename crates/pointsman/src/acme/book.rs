@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
-use pointsman_table::{Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind, Table};
+use pointsman_table::{AcmeNames, Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind, Table};
 use serde::{Deserialize, Serialize};
 
-use super::order::{AnsweredBy, CertOrder, Challenge, OrderStage};
+use super::order::{AnsweredBy, CertOrder, Challenge};
 use super::revoke::Revocation;
 use crate::control::expiry::utc;
 use crate::control::{AcmeName, IssuedCerts};
@@ -169,9 +169,9 @@ impl CertBook {
 
     /// How it stands with each of the names that services want, and with those that handshakes want, as far as this table allows
     /// them.
-    pub(crate) fn names(&self, wanted: &BTreeSet<Box<str>>, table: Option<&Table>) -> Arc<[AcmeName]> {
-        let mut names = table.map(|table| self.demanded(table)).unwrap_or_default();
-        names.extend(wanted.iter().map(|name| &**name));
+    pub(crate) fn names(&self, wanted: &AcmeNames, table: Option<&Table>) -> Arc<[AcmeName]> {
+        let mut names = table.map(|table| self.demanded(wanted, table)).unwrap_or_default();
+        names.extend(wanted.keys().map(|name| &**name));
         names.into_iter().map(|name| self.acme_name(name)).collect()
     }
 
@@ -189,29 +189,30 @@ impl CertBook {
         }
     }
 
-    /// Those of the names that handshakes wanted that are allowed.
-    pub(crate) fn demanded(&self, table: &Table) -> BTreeSet<&str> {
-        let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
-        table.acme_demanded(demanded.map(|(name, _)| &**name))
+    /// The names of orders that handshakes may have certificates asked for, whoever wanted them first. `wanted`: those that
+    /// services want.
+    pub(crate) fn demanded(&self, wanted: &AcmeNames, table: &Table) -> BTreeSet<&str> {
+        let others = self.orders.keys().filter(|name| !wanted.contains_key(*name));
+        table.acme_demanded(others.map(|name| &**name))
     }
 
-    /// The names that only handshakes want certificates for, as far as they are allowed; and those that are not any more,
-    /// once their certificate has expired.
-    pub(crate) fn on_demand(&self, table: &Table, now: i64) -> BTreeSet<Box<str>> {
-        let allowed = self.demanded(table);
-        let is_over = |order: &CertOrder| order.stage == OrderStage::Idle && !order.is_live(now);
-        let counting = self.orders.iter().filter(|(_, order)| order.on_demand.is_some());
-        let counting = counting.filter(|(name, order)| allowed.contains(&***name) || is_over(order));
+    /// The names that no service wants certificates for and a leader works at: those that handshakes may want, and those that
+    /// nobody does, once they are to be forgotten.
+    pub(crate) fn on_demand(&self, wanted: &AcmeNames, table: &Table, now: i64) -> BTreeSet<Box<str>> {
+        let allowed = self.demanded(wanted, table);
+        let others = self.orders.iter().filter(|(name, _)| !wanted.contains_key(*name));
+        let counting = others.filter(|(name, order)| allowed.contains(&***name) || order.is_over(now));
         counting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The names that the authority issued no certificate for, in its own words. `wanted`: other names do not matter, but
-    /// for some of those that handshakes want.
-    pub(crate) fn problems(&self, wanted: &BTreeSet<Box<str>>) -> Arc<[Problem]> {
+    /// The names that the authority issued no certificate for, in its own words: those of `wanted`, and some of those that
+    /// handshakes may want.
+    pub(crate) fn problems(&self, wanted: &AcmeNames, table: Option<&Table>) -> Arc<[Problem]> {
         let fails = |name: &str| self.orders.get(name).is_some_and(|order| order.failure.is_some());
-        let demanded = self.orders.iter().filter(|(_, order)| order.on_demand.is_some()).map(|(name, _)| name);
-        let demanded = demanded.filter(|name| !wanted.contains(*name)).filter(|name| fails(name)).take(MOST_ON_DEMAND);
-        let failing = wanted.iter().filter(|name| fails(name)).chain(demanded).filter_map(|name| {
+        let demanded = table.map(|table| self.demanded(wanted, table)).unwrap_or_default();
+        let demanded = demanded.into_iter().filter(|name| fails(name)).take(MOST_ON_DEMAND);
+        let wanted = wanted.keys().map(|name| &**name).filter(|name| fails(name));
+        let failing = wanted.chain(demanded).filter_map(|name| {
             let order = self.orders.get(name)?;
             let failure = order.failure.as_ref()?;
             let next = utc(order.due);
@@ -247,14 +248,17 @@ fn cert_name(name: &str) -> String {
             let hash = name
                 .bytes()
                 .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-            format!("acme-{}-{hash:016x}", &name[..LONGEST - 17])
+            let start = (0..=LONGEST - 17).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
+            format!("acme-{}-{hash:016x}", &name[..start])
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::OrderFailure;
+    use pointsman_table::ChallengeKind;
+
+    use super::super::order::{OrderFailure, OrderStage};
     use super::*;
 
     fn order(version: u64, stage: OrderStage) -> CertOrder {
@@ -302,7 +306,7 @@ mod tests {
             book.note(name, CertOrder { version: 1, failure: failure.clone(), ..CertOrder::default() });
         }
         book.take(put("certs/a.test", b"PEM".to_vec()));
-        let problems = book.problems(&["a.test".into(), "c.test".into()].into());
+        let problems = book.problems(&["a.test", "c.test"].map(|name| (name.into(), ChallengeKind::Http)).into(), None);
         let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = "acme/a.test: no certificate: unauthorized: no; the next try is at 1970-01-01 00:00 UTC; the \
                         certificate from before serves on";
@@ -314,5 +318,7 @@ mod tests {
         assert_eq!(cert_name("shop.test"), "acme-shop.test");
         let long = |end: &str| cert_name(&format!("{}.{end}", "x".repeat(200)));
         assert!(long("test").len() <= 80 && long("test") != long("example"));
+        // Anybody may have written the key.
+        assert!(cert_name(&"é".repeat(100)).starts_with("acme-éé"));
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::{Request, Response, StatusCode};
+use http::header::{HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -27,6 +27,13 @@ const WITHIN: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// The longest answer that is read, bytes. A chain of certificates has a few thousand.
 const LONGEST_ANSWER: usize = 256 * 1024;
+
+/// The longest time that an authority may want us to wait, seconds.
+const LONGEST_WAIT: i64 = 7 * 24 * 3600;
+/// How long it may have us wait between two questions when to renew (RFC 9773 §4.3.2), and what counts if it does not say,
+/// seconds.
+const CONSULTED: (i64, i64) = (60, 24 * 3600);
+const CONSULTED_USUALLY: i64 = 6 * 3600;
 
 /// What the authority said last about when to come again, seconds.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +126,8 @@ impl HttpClient for AuthorityClient {
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        // Only the directory and the time to renew are asked for in this way.
+        let is_get = request.method() == Method::GET;
         let (asked, come_again) = (self.client.request(request), self.come_again.clone());
         Box::pin(async move {
             let answer = async {
@@ -127,12 +136,17 @@ impl HttpClient for AuthorityClient {
                 let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(Error::Other)?.to_bytes();
                 Ok::<_, Error>(Response::from_parts(parts, Full::new(body)))
             };
-            let response = timeout(WITHIN, answer)
+            let mut response = timeout(WITHIN, answer)
                 .await
                 .map_err(|_| Error::Other(format!("no answer within {} s", WITHIN.as_secs()).into()))??;
             let is_crowded = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
             if is_crowded.contains(&response.status()) {
                 come_again.note(retry_after(&response));
+            }
+            if is_get {
+                // The library takes any number, and wants one.
+                let wait = retry_after(&response).unwrap_or(CONSULTED_USUALLY).clamp(CONSULTED.0, CONSULTED.1);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
             }
             Ok(BytesResponse::from(response))
         })
@@ -147,5 +161,28 @@ fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 fn retry_after<B>(response: &Response<B>) -> Option<i64> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let date = || httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).ok();
-    value.parse().ok().or_else(|| date()?.as_secs().try_into().ok()).filter(|seconds| *seconds >= 0)
+    let seconds = value.parse().ok().or_else(|| date()?.as_secs().try_into().ok()).filter(|seconds| *seconds >= 0);
+    seconds.map(|seconds: i64| seconds.min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_authority_has_us_wait_for_ever() {
+        for (value, expected) in [
+            ("0", Some(0)),
+            (" 7 ", Some(7)),
+            ("1000000000000", Some(LONGEST_WAIT)),
+            ("9223372036854775808", None),
+            ("-1", None),
+            ("soon", None),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+            ("Tue, 31 Dec 2999 23:59:59 GMT", Some(LONGEST_WAIT)),
+        ] {
+            let response = Response::builder().header(RETRY_AFTER, value).body(()).unwrap();
+            assert_eq!(retry_after(&response), expected, "{value}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -10,13 +11,14 @@ use pointsman_engine::cert_wishes::CertWish;
 use pointsman_store::Store;
 use pointsman_table::Allowance;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::authority::now;
 use super::book::{CertBook, order_key};
 use super::endpoint::Endpoint;
-use super::order::CertOrder;
-use crate::control::Status;
+use super::order::{CLOCKS, CertOrder};
+use crate::control::{Around, DEMAND_VERDICTS, Status};
 
 /// Most names that are judged together.
 const MOST_JUDGED: usize = 16;
@@ -24,6 +26,8 @@ const MOST_JUDGED: usize = 16;
 /// an account in three hours.
 const MOST_NEW: usize = 50;
 const HOUR: i64 = 3600;
+/// How often verdicts are published at most.
+const PACE: Duration = Duration::from_millis(500);
 /// Most names that have certificates on demand.
 const MOST_NAMES: usize = 10_000;
 
@@ -34,10 +38,21 @@ pub(super) struct Demand<'a> {
     pub(super) book: &'a watch::Sender<CertBook>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) endpoint: &'a Endpoint,
+    /// Where verdicts are counted.
+    pub(super) around: &'a watch::Sender<Around>,
     /// The hour in which a refusal for too many names was logged last.
     pub(super) told: Cell<i64>,
     /// New names that are being written.
     pub(super) writing: Cell<usize>,
+}
+
+/// What becomes of a name that a handshake wants a certificate for, in the order of [`DEMAND_VERDICTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Coming,
+    Refused,
+    Limited,
+    Failed,
 }
 
 impl Demand<'_> {
@@ -46,6 +61,9 @@ impl Demand<'_> {
         // Handshakes of one name wait for one verdict.
         let mut waiting: BTreeMap<Box<str>, Vec<oneshot::Sender<bool>>> = BTreeMap::new();
         let mut judging = FuturesUnordered::new();
+        let (mut counts, mut is_told) = ([0; DEMAND_VERDICTS.len()], true);
+        let mut turns = interval(PACE);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(CertWish { name, verdict }) = wishes.recv(), if judging.len() < MOST_JUDGED => {
@@ -55,11 +73,18 @@ impl Demand<'_> {
                         judging.push(self.judge(name));
                     }
                 }
-                Some((name, is_coming)) = judging.next() => {
+                Some((name, verdict)) = judging.next() => {
+                    counts[verdict as usize] += 1;
+                    is_told = false;
+                    let is_coming = verdict == Verdict::Coming;
                     for verdict in waiting.remove::<str>(&name).into_iter().flatten() {
                         // Whoever does not wait any more is not told.
                         let _ = verdict.send(is_coming);
                     }
+                }
+                _ = turns.tick(), if !is_told => {
+                    is_told = true;
+                    self.around.send_modify(|around| around.acme.demands = counts);
                 }
                 else => std::future::pending().await,
             }
@@ -67,34 +92,37 @@ impl Demand<'_> {
     }
 
     /// Whether a certificate for this name is on its way.
-    async fn judge(&self, name: Box<str>) -> (Box<str>, bool) {
-        let is_coming = self.is_allowed(&name).await && self.is_coming(&name).await;
-        (name, is_coming)
-    }
-
-    async fn is_allowed(&self, name: &str) -> bool {
+    async fn judge(&self, name: Box<str>) -> (Box<str>, Verdict) {
         let table = self.status.borrow().table.clone();
-        match table.as_ref().map_or(Allowance::No, |table| table.config().acme.on_demand(name)) {
-            Allowance::Yes => true,
-            Allowance::No => false,
-            Allowance::Endpoint(url) => self.endpoint.allows(url, name).await.unwrap_or_default(),
-        }
+        let allowed = match table.as_ref().map_or(Allowance::No, |table| table.config().acme.on_demand(&name)) {
+            Allowance::Yes => Ok(true),
+            Allowance::No => Ok(false),
+            Allowance::Endpoint(url) => self.endpoint.allows(url, &name).await,
+        };
+        let verdict = match allowed {
+            Ok(true) => self.expect(&name).await,
+            Ok(false) => Verdict::Refused,
+            Err(_) => Verdict::Failed,
+        };
+        (name, verdict)
     }
 
-    async fn is_coming(&self, name: &str) -> bool {
+    /// Has a certificate asked for, if none is on its way.
+    async fn expect(&self, name: &str) -> Verdict {
         let now = now();
         if let Some(order) = self.book.borrow().orders.get(name) {
             // What has failed is tried again in its time.
-            return order.failure.is_none() || order.due <= now;
+            let is_tried = order.failure.is_none() || order.due <= now;
+            return if is_tried { Verdict::Coming } else { Verdict::Failed };
         }
         if let Some(why) = crowded(&self.book.borrow(), self.writing.get(), now) {
             if self.told.replace(now / HOUR) != now / HOUR {
                 warn!("no certificate for {name} on demand, nor for other new names: {why}");
             }
-            return false;
+            return Verdict::Limited;
         }
         let order = CertOrder::on_demand(now);
-        let Ok(text) = serde_json::to_vec(&order) else { return false };
+        let Ok(text) = serde_json::to_vec(&order) else { return Verdict::Failed };
         self.writing.set(self.writing.get() + 1);
         let written = self.store.create(&order_key(self.folder, name), &text).await;
         self.writing.set(self.writing.get() - 1);
@@ -104,11 +132,11 @@ impl Demand<'_> {
                     info!("certificate for {name}: wanted by a handshake");
                     self.book.send_modify(|book| book.note(name, order));
                 }
-                true
+                Verdict::Coming
             }
             Err(error) => {
                 warn!("no certificate for {name} on demand: {error}");
-                false
+                Verdict::Failed
             }
         }
     }
@@ -117,7 +145,9 @@ impl Demand<'_> {
 /// Why no other name may have a certificate on demand now. `writing`: names that are not in the book yet.
 fn crowded(book: &CertBook, writing: usize, now: i64) -> Option<String> {
     let asked = || book.orders.values().filter_map(|order| order.on_demand);
-    if asked().filter(|at| now - at < HOUR).count() + writing >= MOST_NEW {
+    // One that came in the future came while the clock was wrong.
+    let is_new = |at: &i64| (-CLOCKS..HOUR).contains(&now.saturating_sub(*at));
+    if asked().filter(is_new).count() + writing >= MOST_NEW {
         return Some(format!("{MOST_NEW} names were new within an hour"));
     }
     (asked().count() >= MOST_NAMES).then(|| format!("{MOST_NAMES} names have one"))

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pointsman_table::AcmeNames;
+
 use super::book::CertBook;
 use super::order::OrderStage;
 
@@ -10,7 +12,7 @@ use super::order::OrderStage;
 pub(super) struct Candidates<'a> {
     pub(super) book: &'a CertBook,
     /// Those that services want certificates for.
-    pub(super) wanted: &'a BTreeSet<Box<str>>,
+    pub(super) wanted: &'a AcmeNames,
     /// Those that handshakes want certificates for.
     pub(super) on_demand: &'a BTreeSet<Box<str>>,
     /// Those that are worked at.
@@ -46,7 +48,9 @@ impl Candidates<'_> {
             let order = self.book.orders.get(name);
             let at = order.map_or(now, |order| order.due_by(now));
             let is_idle = order.is_none_or(|order| order.stage == OrderStage::Idle);
-            let has_failed = order.is_some_and(|order| order.failure.is_some());
+            // One that has begun may have failed before.
+            let has_failed =
+                order.is_some_and(|order| if is_idle { order.failure.is_some() } else { order.outages > 0 });
             open += usize::from(!is_idle && !has_failed);
             let at = if is_idle { at.max(hold) } else { at };
             match at <= now {
@@ -88,8 +92,8 @@ impl Candidates<'_> {
 
     /// The names that are not worked at, and whether only handshakes want them.
     fn names(&self) -> impl Iterator<Item = (&str, bool)> {
-        let wanted = self.wanted.iter().map(|name| (name, false));
-        let on_demand = self.on_demand.iter().filter(|name| !self.wanted.contains(*name)).map(|name| (name, true));
+        let wanted = self.wanted.keys().map(|name| (name, false));
+        let on_demand = self.on_demand.iter().filter(|name| !self.wanted.contains_key(*name)).map(|name| (name, true));
         wanted.chain(on_demand).filter(|(name, _)| !self.busy.contains(*name)).map(|(name, kind)| (&**name, kind))
     }
 }
@@ -102,17 +106,19 @@ fn sooner(next: &mut Option<Duration>, at: i64, now: i64) {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_table::ChallengeKind;
+
     use super::super::order::{CertOrder, OrderFailure};
     use super::super::revoke::Revocation;
     use super::*;
 
     const NOW: i64 = 1000;
 
-    /// What is due of orders `name:due[:open][:failed]`; those that begin with `~` are on demand.
+    /// What is due of orders `name:due[:open][:failed][:again]`, `again` that go on after a failure; those that begin with `~` are on demand.
     #[track_caller]
     fn check(orders: &str, busy: &[&str], (room, most_open): (usize, usize), expected: &str) {
         let mut book = CertBook::default();
-        let (mut wanted, mut on_demand) = (BTreeSet::new(), BTreeSet::new());
+        let (mut wanted, mut on_demand) = (AcmeNames::new(), BTreeSet::new());
         for word in orders.split_whitespace() {
             let parts: Vec<_> = word.split(':').collect();
             let name: Box<str> = parts[0].trim_start_matches('~').into();
@@ -120,14 +126,17 @@ mod tests {
                 true => OrderStage::Opened { url: "u".into() },
                 false => OrderStage::Idle,
             };
-            let failure = parts.contains(&"failed").then(|| OrderFailure { said: "no".into(), at: 1 });
+            let is_failing = parts.contains(&"failed");
+            let has_failed = is_failing || parts.contains(&"again");
+            let failure = has_failed.then(|| OrderFailure { said: "no".into(), at: 1 });
+            let outages = u32::from(is_failing);
             let due = parts[1].parse().unwrap();
-            book.orders.insert(name.clone(), CertOrder { due, stage, failure, ..CertOrder::default() });
+            book.orders.insert(name.clone(), CertOrder { due, stage, failure, outages, ..CertOrder::default() });
             if parts[0].starts_with('~') {
-                on_demand.insert(name)
+                on_demand.insert(name);
             } else {
-                wanted.insert(name)
-            };
+                wanted.insert(name, ChallengeKind::Http);
+            }
         }
         book.revocations.insert("revoke".into(), Revocation { due: NOW + 50, ..Revocation::default() });
         let busy = busy.iter().map(|name| (*name).into()).collect();
@@ -152,6 +161,7 @@ mod tests {
         check("~a:1010:open ~b:1010:open c:1 ~d:1", &[], (16, 3), "c in 10");
         check("~a:1010:open ~b:1:open c:1 ~d:1", &[], (16, 2), "b in 10");
         check("~a:1010:open:failed c:1 ~d:1", &[], (16, 2), "c,d in 10");
+        check("~a:1010:open:again c:1 ~d:1", &[], (16, 2), "c in 10");
         check("c:1 ~d:1", &["busy"], (16, 2), "c in 50");
         check("c:1 ~d:1", &["c"], (16, 2), "d in 50");
     }
@@ -161,7 +171,7 @@ mod tests {
         let mut book = CertBook::default();
         book.orders
             .insert("open".into(), CertOrder { stage: OrderStage::Opened { url: "u".into() }, ..CertOrder::default() });
-        let wanted = ["new".into(), "open".into()].into();
+        let wanted = ["new", "open"].map(|name| (name.into(), ChallengeKind::Http)).into();
         let none = BTreeSet::new();
         let due = |book: &CertBook, hold, room| {
             Candidates { book, wanted: &wanted, on_demand: &none, busy: &none }.due((NOW, hold), (room, 64))

@@ -66,6 +66,11 @@ impl Answered {
     }
 }
 
+/// A URL without its query, which may hold a secret.
+pub(super) fn bare(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
 impl Endpoint {
     pub(super) fn new(ca: Option<PathBuf>) -> Self {
         Self { ca, client: OnceCell::new(), answers: RefCell::default() }
@@ -90,7 +95,9 @@ impl Endpoint {
         match asked {
             Ok(_) => Ok(is_allowed),
             Err(error) => {
-                let said = format!("config/acme/on_demand: {url} was asked for {name}, and did not answer: {error:#}");
+                let place = bare(url);
+                let said =
+                    format!("config/acme/on_demand: {place} was asked for {name}, and did not answer: {error:#}");
                 warn!("{said}");
                 Err(Trouble::passing(said))
             }

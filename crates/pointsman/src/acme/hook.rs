@@ -37,8 +37,7 @@ pub(super) async fn change(settings: &AcmeSettings, turn: Turn, name: &str, valu
         (Some(program), _) => run(program, turn, name, value).await,
         (None, Some(updates)) => updates.change(turn, name, value).await,
         (None, None) => Err(Trouble::passing(
-            "config/acme/challenge is dns-01, and this balancer has no way to set records; set --acme-dns-server or \
-             --acme-dns-hook",
+            "dns-01 is wanted, and this balancer has no way to set records; set --acme-dns-server or --acme-dns-hook",
         )),
     }
 }

@@ -13,18 +13,18 @@ use pointsman_engine::Phase;
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
 use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Amended, Store, StoreError};
-use pointsman_table::{AcmeTerms, ChallengeKind};
+use pointsman_table::{AcmeNames, AcmeTerms, Cert, ChallengeKind};
 use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::authority::{Authority, again, is_account_gone, now};
+use super::authority::{Authority, NewCert, again, is_account_gone, now};
 use super::book::{CertBook, Probe, cert_key, order_key, probe_key};
 use super::check::leads_here;
 use super::due::Candidates;
 use super::endpoint::Endpoint;
 use super::hook::{self, Turn};
-use super::order::{AnsweredBy, CertOrder, OrderAction, OrderEvent, Trouble, TroubleKind};
+use super::order::{AnsweredBy, CONSULT, CertOrder, Challenge, OrderAction, OrderEvent, Trouble, TroubleKind};
 use crate::control::{Around, Status};
 use crate::fleet::{self, Stage};
 use crate::names::Lookup;
@@ -46,6 +46,12 @@ const ASK_FLEET: Duration = Duration::from_millis(50);
 /// How long a step that is done is tried to be written by who leads no more.
 const LAST_WORDS: Duration = Duration::from_secs(90);
 pub(super) const RETRY: Duration = Duration::from_millis(500);
+/// How long a balancer waits that leads and cannot read or write the store.
+const RETRY_TERM: Duration = Duration::from_secs(2);
+/// How long a name is left alone whose order another leader has written.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
+/// The longest time for which no new order is made because an authority limits one, seconds.
+const LONGEST_HOLD: i64 = 15 * 60;
 /// The longest sleep: somebody may set the clock.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -116,25 +122,35 @@ impl Leader<'_> {
         matches!(holder.apply(std::slice::from_ref(&put)).await.pop(), Some(Ok(LeaseOutcome::Done(_))))
     }
 
-    /// Counts the terms of all leaders, and reads what the last one wrote. `None`: the store fails.
+    /// Reads what the last leader wrote, and counts the terms of all leaders. `None`: the store fails.
     async fn begin(&self) -> Option<u64> {
-        let key = format!("{}/term", self.folder);
-        let term = Cell::new(1);
-        let counted = self
-            .store
-            .amend(&key, |last| {
-                term.set(std::str::from_utf8(last).ok().and_then(|last| last.trim().parse().ok()).unwrap_or(0) + 1);
-                Some(term.get().to_string().into_bytes())
-            })
-            .await;
-        let counted = match counted {
-            Err(StoreError::NoSuchKey { .. }) => self.store.create(&key, b"1").await.map(drop),
-            counted => counted.map(drop),
-        };
-        counted.ok()?;
-        let listing = self.store.list(self.folder).await.ok()?;
+        match self.try_begin().await {
+            Ok(term) => Some(term),
+            Err(error) => {
+                warn!("this balancer would ask for certificates, and cannot: {error}");
+                sleep(RETRY_TERM).await;
+                None
+            }
+        }
+    }
+
+    async fn try_begin(&self) -> Result<u64, StoreError> {
+        let listing = self.store.list(self.folder).await?;
         self.book.send_modify(|book| book.reset(listing.entries));
-        Some(term.get())
+        // A store may come back as it was some terms ago: what balancers know of orders goes on.
+        let known = self.book.borrow().orders.values().map(|order| order.term).max().unwrap_or(0);
+        let key = format!("{}/term", self.folder);
+        let term = Cell::new(0);
+        let next = |last: Option<&[u8]>| {
+            let last = last.and_then(|last| std::str::from_utf8(last).ok()?.trim().parse().ok()).unwrap_or(0);
+            term.set(known.max(last).saturating_add(1));
+            term.get().to_string().into_bytes()
+        };
+        match self.store.amend(&key, |last| Some(next(Some(last)))).await {
+            Err(StoreError::NoSuchKey { .. }) => self.store.create(&key, &next(None)).await.map(drop)?,
+            counted => counted.map(drop)?,
+        }
+        Ok(term.get())
     }
 }
 
@@ -145,7 +161,7 @@ pub(super) struct Work<'a> {
     /// Names that are worked at.
     busy: RefCell<BTreeSet<Box<str>>>,
     /// The names that certificates are wanted for.
-    pub(super) wanted: RefCell<Rc<BTreeSet<Box<str>>>>,
+    pub(super) wanted: RefCell<Rc<AcmeNames>>,
     /// Those that only handshakes want.
     pub(super) on_demand: RefCell<BTreeSet<Box<str>>>,
     authority: Mutex<Option<Rc<Authority>>>,
@@ -187,7 +203,8 @@ impl<'a> Work<'a> {
             }
             book.mark_unchanged();
             if let Some(table) = &table {
-                *self.on_demand.borrow_mut() = self.leader.book.borrow().on_demand(table, now());
+                let book = self.leader.book.borrow();
+                *self.on_demand.borrow_mut() = book.on_demand(&self.wanted.borrow(), table, now());
             }
             let pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
             tokio::select! {
@@ -229,7 +246,7 @@ impl<'a> Work<'a> {
             let revocation = book.revocations.get(&name).filter(|revocation| revocation.is_due(now())).cloned();
             (revocation, book.orders.get(&name).cloned())
         };
-        let is_wanted = self.wanted.borrow().contains(&name);
+        let is_wanted = self.wanted.borrow().contains_key(&name);
         match (revocation, order.or_else(|| is_wanted.then(|| CertOrder::wished(now())))) {
             (Some(revocation), _) => Box::pin(self.revoke(&name, revocation)).await,
             (None, Some(order)) if self.is_forgotten(&name, &order) => self.forget(&name).await,
@@ -242,6 +259,10 @@ impl<'a> Work<'a> {
 
     /// Takes the steps of one name's order until it has to wait.
     async fn drive(&self, name: &str, mut order: CertOrder) {
+        let mut before = order.challenge().cloned();
+        if let Ok(terms) = self.terms() {
+            order.leave_other(&terms.directory);
+        }
         let mut action = Some(order.next(now()));
         while let Some(to_do) = action.take() {
             if self.over.get().is_some() || !self.is_wanted(name) {
@@ -250,19 +271,27 @@ impl<'a> Work<'a> {
             let event = Box::pin(self.perform(name, to_do)).await;
             self.count(&event);
             self.tell(name, &order, &event);
-            let before = order.challenge().cloned();
             (order, action) = order.step(event, now(), fastrand::f64());
-            (order.term, order.version) = (self.term, order.version + 1);
+            (order.term, order.version) = (self.term, order.version.saturating_add(1));
             if !self.save(&order_key(self.leader.folder, name), &order).await {
+                sleep(LEFT_ALONE).await;
                 break;
             }
             self.leader.book.send_modify(|book| book.note(name, order.clone()));
-            if let Some(challenge) =
-                before.filter(|challenge| challenge.by == AnsweredBy::Dns && order.challenge().is_none())
-                && let Err(trouble) = hook::change(&self.leader.settings, Turn::CleanUp, name, &challenge.answer).await
-            {
-                warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
+            let after = order.challenge().cloned();
+            if let Some(challenge) = before.filter(|before| after.as_ref() != Some(before)) {
+                self.clean_up(name, &challenge).await;
             }
+            before = after;
+        }
+    }
+
+    /// Removes the TXT record of a challenge, if it has one.
+    pub(super) async fn clean_up(&self, name: &str, challenge: &Challenge) {
+        if challenge.by == AnsweredBy::Dns
+            && let Err(trouble) = hook::change(&self.leader.settings, Turn::CleanUp, name, &challenge.answer).await
+        {
+            warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
         }
     }
 
@@ -272,16 +301,19 @@ impl<'a> Work<'a> {
             Ok(event) => event,
             Err(trouble) => {
                 if let Some(wait) = trouble.wait {
-                    self.hold.set(self.hold.get().max(now() + wait));
-                }
-                if is_account_gone(&trouble) {
-                    let gone = self.authority.lock().await.take();
-                    if let Some(authority) = gone {
-                        authority.forget(self.leader.store, self.leader.folder).await;
-                    }
+                    self.hold.set(self.hold.get().max(now().saturating_add(wait.min(LONGEST_HOLD))));
                 }
                 OrderEvent::Failed(trouble)
             }
+        }
+    }
+
+    /// Forgets an account that its authority does not know, unless another job has done so.
+    async fn forget_account(&self, of: &Rc<Authority>) {
+        let mut known = self.authority.lock().await;
+        if known.as_ref().is_some_and(|known| Rc::ptr_eq(known, of)) {
+            *known = None;
+            of.forget(self.leader.store, self.leader.folder).await;
         }
     }
 
@@ -291,19 +323,36 @@ impl<'a> Work<'a> {
             self.check(name).await?;
         }
         let authority = self.authority().await?;
+        let done = self.ask(&authority, name, action).await;
+        if done.as_ref().is_err_and(is_account_gone) {
+            self.forget_account(&authority).await;
+        }
+        done
+    }
+
+    async fn ask(&self, authority: &Authority, name: &str, action: OrderAction) -> Result<OrderEvent, Trouble> {
         Ok(match action {
             OrderAction::Open { replaces } => {
-                let replaces = replaces.filter(|_| self.is_issued_by(&authority, name));
-                OrderEvent::Opened { url: again(|| authority.order(name, replaces.as_deref())).await? }
+                let replaces = replaces.filter(|_| self.is_issued_by(authority, name));
+                let url = again(|| authority.order(name, replaces.as_deref())).await?;
+                OrderEvent::Opened { url, directory: authority.directory().to_owned() }
             }
-            OrderAction::Consult { .. } if !self.is_issued_by(&authority, name) => {
+            OrderAction::Consult { .. } if !self.is_issued_by(authority, name) => {
                 OrderEvent::Consulted { window: None, again: i64::MAX }
             }
             OrderAction::Consult { id } => {
-                let (window, again) = authority.consult(&id).await?;
-                OrderEvent::Consulted { window, again: now() + again }
+                let asked = authority.consult(&id).await.unwrap_or_else(|trouble| {
+                    // Nothing is wrong with the certificate (RFC 9773 §4.3.3).
+                    debug!("certificate for {name}: when to renew it is not known: {}", trouble.said);
+                    None
+                });
+                let (window, again) = asked.map_or((None, CONSULT), |(window, again)| (Some(window), again));
+                OrderEvent::Consulted { window, again: now().saturating_add(again) }
             }
-            OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
+            OrderAction::Look { url, keyed } => {
+                let by = AnsweredBy::of(self.kind(name)?);
+                OrderEvent::Seen(again(|| authority.look(&url, keyed, by)).await?)
+            }
             OrderAction::Tell { url, challenge } => {
                 match challenge.by {
                     AnsweredBy::Dns => {
@@ -317,7 +366,7 @@ impl<'a> Work<'a> {
                         }
                     }
                 }
-                again(|| authority.tell(&url)).await?;
+                again(|| authority.tell(&url, challenge.by)).await?;
                 OrderEvent::Told
             }
             OrderAction::Finalize { url, key } => {
@@ -325,8 +374,8 @@ impl<'a> Work<'a> {
                 OrderEvent::Finalized
             }
             OrderAction::Fetch { url, key } => {
-                let new = again(|| authority.fetch(&url, &key)).await?;
-                self.write(&cert_key(self.leader.folder, name), new.pem.as_bytes()).await?;
+                let new = again(|| authority.fetch(&url, name, &key)).await?;
+                self.write(&cert_key(self.leader.folder, name), &new).await?;
                 OrderEvent::Kept { facts: new.facts, window: new.window }
             }
         })
@@ -346,10 +395,16 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// How the authority is shown that a name is ours.
+    fn kind(&self, name: &str) -> Result<ChallengeKind, Trouble> {
+        let chosen = self.wanted.borrow().get(name).copied();
+        chosen.map_or_else(|| Ok(self.terms()?.challenge), Ok)
+    }
+
     /// Whether a name leads to the balancers, if the keys want that checked.
     async fn check(&self, name: &str) -> Result<(), Trouble> {
-        let terms = self.terms()?;
-        let Some(port) = terms.check.filter(|_| terms.challenge == ChallengeKind::Http) else { return Ok(()) };
+        let is_asked_there = self.kind(name)? == ChallengeKind::Http;
+        let Some(port) = self.terms()?.check.filter(|_| is_asked_there) else { return Ok(()) };
         let probe = self.probe.get_or_try_init(|| self.make_probe()).await?;
         let lookup = {
             let mut lookup = self.leader.lookup.borrow_mut();
@@ -387,6 +442,8 @@ impl<'a> Work<'a> {
                 let (store, folder) = (self.leader.store, self.leader.folder);
                 let ca = self.leader.settings.ca.as_deref();
                 let opened = Rc::new(again(|| Authority::open(store, folder, &terms, ca)).await?);
+                // Another authority has other limits.
+                self.hold.set(0);
                 *known = Some(Rc::clone(&opened));
                 Ok(opened)
             }
@@ -441,8 +498,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn write(&self, key: &str, value: &[u8]) -> Result<(), Trouble> {
-        let written = self.put(key, value, |_| false).await;
+    /// Sets a certificate, unless there is a later one: another leader may have fetched it.
+    async fn write(&self, key: &str, new: &NewCert) -> Result<(), Trouble> {
+        let is_later = |old: &[u8]| {
+            let old = std::str::from_utf8(old).ok().and_then(|old| Cert::parse(old).ok());
+            old.is_some_and(|old| old.not_before > new.facts.from && old.not_after > new.facts.until)
+        };
+        let written = self.put(key, new.pem.as_bytes(), is_later).await;
         written.map(drop).map_err(|error| Trouble::passing(format!("the store does not take the certificate: {error}")))
     }
 
@@ -474,7 +536,8 @@ impl<'a> Work<'a> {
             OrderEvent::Failed(Trouble { kind: TroubleKind::Refusal, .. }) => 1,
             OrderEvent::Failed(Trouble { kind: TroubleKind::Passing, .. }) => 2,
             OrderEvent::Failed(Trouble { kind: TroubleKind::Elsewhere, .. }) => 3,
-            OrderEvent::Opened { .. }
+            OrderEvent::Failed(Trouble { kind: TroubleKind::Unwanted, .. })
+            | OrderEvent::Opened { .. }
             | OrderEvent::Consulted { .. }
             | OrderEvent::Seen(_)
             | OrderEvent::Told
@@ -489,6 +552,9 @@ impl<'a> Work<'a> {
             OrderEvent::Kept { facts, .. } => {
                 let until = crate::control::expiry::utc(facts.until);
                 info!("certificate for {name} issued by {}, until {until}", facts.issuer);
+            }
+            OrderEvent::Failed(trouble) if trouble.kind == TroubleKind::Unwanted => {
+                info!("certificate for {name}: not renewed: {}", trouble.said);
             }
             OrderEvent::Failed(trouble) => {
                 let is_news = order.failure.as_ref().is_none_or(|last| last.said != trouble.said);

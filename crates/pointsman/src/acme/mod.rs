@@ -23,14 +23,13 @@ mod revoking;
 mod update;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_engine::cert_wishes::CertWish;
 use pointsman_store::{Condition, Store, StoreSettings};
-use pointsman_table::{Answers, Table};
+use pointsman_table::{AcmeNames, Answers, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::warn;
@@ -94,6 +93,7 @@ pub(crate) async fn keep(
         book: &book,
         status: status.clone(),
         endpoint: &endpoint,
+        around: &around,
         told: Cell::default(),
         writing: Cell::default(),
     };
@@ -156,7 +156,7 @@ async fn publish(
     (answers, issued, around): (&Answers, &watch::Sender<Option<IssuedCerts>>, &watch::Sender<Around>),
 ) {
     let mut changes = book.subscribe();
-    let mut known: (Option<Arc<Table>>, BTreeSet<Box<str>>) = Default::default();
+    let mut known: (Option<Arc<Table>>, AcmeNames) = Default::default();
     let _ = is_read.wait_for(|is_read| *is_read).await;
     loop {
         let newest = status.borrow_and_update().table.clone();
@@ -165,7 +165,11 @@ async fn publish(
         }
         let (now, problems, names) = {
             let book = changes.borrow_and_update();
-            (Some(book.issued(answers)), book.problems(&known.1), book.names(&known.1, known.0.as_deref()))
+            (
+                Some(book.issued(answers)),
+                book.problems(&known.1, known.0.as_deref()),
+                book.names(&known.1, known.0.as_deref()),
+            )
         };
         issued.send_if_modified(|last| {
             let is_news = *last != now;
@@ -173,7 +177,7 @@ async fn publish(
             is_news
         });
         around.send_if_modified(|around| {
-            let report = AcmeReport { problems, names, outcomes: around.acme.outcomes };
+            let report = AcmeReport { problems, names, outcomes: around.acme.outcomes, demands: around.acme.demands };
             let is_news = around.acme != report;
             if is_news {
                 around.acme = report;

@@ -8,9 +8,10 @@
 //!  └────────────────────────────────────────────────────────────────────────────────────────────────────── fetch <┘
 //! ```
 
+use pointsman_table::ChallengeKind;
 use serde::{Deserialize, Serialize};
 
-/// Seconds between two looks at an order.
+/// Seconds between two looks at an order, at first. Later it is a tenth of the time that it has taken.
 const LOOK: i64 = 1;
 /// Seconds that an authority may take to check an answer, and to sign.
 const CHECKS: i64 = 180;
@@ -27,9 +28,11 @@ pub(super) const AFTER_OUTAGE: [i64; 7] = [2, 5, 15, 30, 60, 300, 900];
 /// The same if the name leads elsewhere: nobody is bothered by looking again.
 const AFTER_MISS: [i64; 9] = [5, 15, 30, 60, 120, 300, 600, 1800, 3600];
 /// Seconds by which the clocks of two balancers may differ.
-const CLOCKS: i64 = 300;
+pub(super) const CLOCKS: i64 = 300;
 /// Outages in a row after which an order is given up for a new one.
 const GIVEN_UP: u32 = 12;
+/// Seconds for which an order without a certificate is kept when nobody wants one any more.
+const RESTS: i64 = 7 * 24 * 3600;
 
 /// The certificate of one name: what is in the store about it, besides the certificate itself. Secret: it may hold a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub(crate) struct CertOrder {
     /// How far it is.
     #[serde(flatten)]
     pub(crate) stage: OrderStage,
+    /// The directory of the authority that has the order, if there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) directory: String,
     /// When the next step is due, in seconds since the epoch.
     pub(crate) due: i64,
     /// When a handshake wanted it, in seconds since the epoch, if none but handshakes do.
@@ -115,6 +121,26 @@ pub(crate) enum AnsweredBy {
     Dns,
 }
 
+impl AnsweredBy {
+    /// Where challenges of this kind are answered.
+    pub(crate) fn of(kind: ChallengeKind) -> Self {
+        match kind {
+            ChallengeKind::Http => Self::Http,
+            ChallengeKind::Tls => Self::Tls,
+            ChallengeKind::Dns => Self::Dns,
+        }
+    }
+
+    /// The kind of challenge, as in keys.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::Tls => "tls-alpn-01",
+            Self::Dns => "dns-01",
+        }
+    }
+}
+
 /// A failure in words: the authority's own, if it gave any.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OrderFailure {
@@ -160,6 +186,8 @@ pub(crate) enum OrderAction {
 pub(crate) enum OrderEvent {
     Opened {
         url: String,
+        /// Of the authority.
+        directory: String,
     },
     /// When to renew, at the authority's wish, and when to ask again.
     Consulted {
@@ -210,6 +238,8 @@ pub(crate) enum TroubleKind {
     Refusal,
     /// The name leads elsewhere: nothing was asked.
     Elsewhere,
+    /// The operator wants no certificate for the name any more: nothing was asked, and nothing is wrong.
+    Unwanted,
 }
 
 impl Trouble {
@@ -221,6 +251,11 @@ impl Trouble {
     /// An order that is over.
     pub(crate) fn refusal(said: impl Into<String>) -> Self {
         Self { said: said.into(), kind: TroubleKind::Refusal, wait: None }
+    }
+
+    /// A name that the operator does not want a certificate for any more.
+    pub(crate) fn unwanted(said: impl Into<String>) -> Self {
+        Self { said: said.into(), kind: TroubleKind::Unwanted, wait: None }
     }
 
     /// A name that leads elsewhere.
@@ -252,9 +287,23 @@ impl CertOrder {
         self.on_demand.is_some() && self.stage == OrderStage::Idle && is_tried && !self.is_live(now)
     }
 
-    /// The same, to be renewed now: an operator wants it.
+    /// Whether it is of no more use, if no certificate is wanted for the name.
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        let is_known = self.on_demand.is_some() || self.issued.is_some();
+        let is_done = self.stage == OrderStage::Idle && is_known;
+        !self.is_live(now) && (is_done || self.due.saturating_add(RESTS) <= now)
+    }
+
+    /// Gives up an order that another authority has than this one.
+    pub(crate) fn leave_other(&mut self, directory: &str) {
+        if self.stage != OrderStage::Idle && !self.directory.is_empty() && self.directory != directory {
+            self.stage = OrderStage::Idle;
+        }
+    }
+
+    /// The same, to be renewed now, or gone on with: an operator wants it.
     pub(crate) fn renewed(mut self, now: i64) -> Self {
-        self.version += 1;
+        self.version = self.version.saturating_add(1);
         (self.due, self.refusals, self.misses) = (now, 0, 0);
         if let Some(issued) = &mut self.issued {
             issued.renew = now;
@@ -266,7 +315,7 @@ impl CertOrder {
     pub(crate) fn imported(self, facts: IssuedFacts) -> Self {
         let renew = usual_renewal(facts.from, facts.until, 0.0);
         let issued = Some(IssuedFacts { renew, ..facts });
-        let (term, version) = (self.term, self.version + 1);
+        let (term, version) = (self.term, self.version.saturating_add(1));
         Self { term, version, due: renew, issued, on_demand: self.on_demand, ..Self::default() }
     }
 
@@ -289,9 +338,9 @@ impl CertOrder {
 
     /// When the next step is due; at once if what is known was written while the clock was ahead, perhaps by years.
     pub(crate) fn due_by(&self, now: i64) -> i64 {
-        let failed = self.failure.as_ref().is_some_and(|failure| failure.at > now + CLOCKS);
+        let failed = self.failure.as_ref().is_some_and(|failure| failure.at > now.saturating_add(CLOCKS));
         let begun = match self.stage {
-            OrderStage::Told { since, .. } | OrderStage::Signing { since, .. } => since > now + CLOCKS,
+            OrderStage::Told { since, .. } | OrderStage::Signing { since, .. } => since > now.saturating_add(CLOCKS),
             OrderStage::Idle | OrderStage::Opened { .. } | OrderStage::Answering { .. } => false,
         };
         if failed || begun { now } else { self.due }
@@ -325,8 +374,8 @@ impl CertOrder {
         let id = self.issued.as_ref().and_then(|issued| issued.id.clone());
         match (&self.issued, id) {
             (Some(issued), Some(id)) if now < issued.renew => OrderAction::Consult { id },
-            // An authority may refuse the second order that replaces a certificate.
-            (_, id) => OrderAction::Open { replaces: id.filter(|_| self.refusals == 0) },
+            // An authority may refuse the second order that replaces a certificate, or have made the first without a word.
+            (_, id) => OrderAction::Open { replaces: id.filter(|_| self.refusals == 0 && self.outages == 0) },
         }
     }
 
@@ -348,8 +397,9 @@ impl CertOrder {
     fn advance(&mut self, event: OrderEvent, now: i64, chance: f64) -> Result<Option<OrderAction>, Trouble> {
         match event {
             OrderEvent::Failed(trouble) => return Err(trouble),
-            OrderEvent::Opened { url } => {
+            OrderEvent::Opened { url, directory } => {
                 self.misses = 0;
+                self.directory = directory;
                 self.stage = OrderStage::Opened { url: url.clone() };
                 return Ok(Some(OrderAction::Look { url, keyed: false }));
             }
@@ -363,7 +413,7 @@ impl CertOrder {
             OrderEvent::Told => return self.see(Sight::Checking, now),
             OrderEvent::Finalized => return self.see(Sight::Signing, now),
             OrderEvent::Seen(sight) => return self.see(sight, now),
-            OrderEvent::Kept { facts, window } => self.keep(facts, window, now, chance),
+            OrderEvent::Kept { facts, window } => self.keep(facts, window, now, chance)?,
         }
         Ok(None)
     }
@@ -382,7 +432,7 @@ impl CertOrder {
             }
             (OrderStage::Answering { challenge, .. }, Sight::Checking) => {
                 self.stage = OrderStage::Told { url, challenge: challenge.clone(), since: now };
-                self.due = now + LOOK;
+                self.due = now.saturating_add(LOOK);
                 Ok(None)
             }
             (OrderStage::Signing { key, .. }, Sight::Ready { .. }) => {
@@ -401,15 +451,25 @@ impl CertOrder {
         }
     }
 
-    fn keep(&mut self, facts: IssuedFacts, window: Option<(i64, i64)>, now: i64, chance: f64) {
+    /// Takes a new certificate.
+    ///
+    /// # Errors
+    /// It is to be renewed already. It serves, but another one is not ordered at once, as that would be so, too.
+    fn keep(&mut self, facts: IssuedFacts, window: Option<(i64, i64)>, now: i64, chance: f64) -> Result<(), Trouble> {
         let usual = usual_renewal(facts.from, facts.until, chance);
         let renew = window.map_or(usual, |window| within(window, usual, chance));
-        // An authority with a window may call for an earlier renewal.
-        let asks = facts.id.is_some() && window.is_some();
-        self.due = if asks { renew.min(now + CONSULT) } else { renew };
-        (self.refusals, self.outages, self.failure) = (0, 0, None);
+        // An authority that has a name for it may call for an earlier renewal.
+        let asks = facts.id.is_some();
+        self.due = if asks { renew.min(now.saturating_add(CONSULT)) } else { renew };
         self.issued = Some(IssuedFacts { renew, ..facts });
         self.stage = OrderStage::Idle;
+        if renew <= now {
+            return Err(Trouble::refusal(
+                "the certificate that was issued is to be renewed already; check the clock of this machine",
+            ));
+        }
+        (self.refusals, self.outages, self.failure) = (0, 0, None);
+        Ok(())
     }
 
     fn fail(&mut self, trouble: Trouble, now: i64, chance: f64) {
@@ -433,23 +493,33 @@ impl CertOrder {
                 self.misses = self.misses.saturating_add(1);
                 rung(&AFTER_MISS, self.misses)
             }
+            TroubleKind::Unwanted => {
+                // It serves until it expires, and nobody waits for another.
+                let until = self.issued.as_mut().map_or(now, |issued| {
+                    issued.renew = issued.until;
+                    issued.until
+                });
+                (self.due, self.failure) = (until.min(now.saturating_add(CONSULT)), None);
+                return;
+            }
         };
         // Ten thousand names that fail together do not come back together.
         let spread = (ladder as f64 * 0.2 * chance) as i64;
-        self.due = now + wait.unwrap_or_default().max(ladder + spread);
+        self.due = now.saturating_add(wait.unwrap_or_default().max(ladder + spread));
         self.failure = Some(OrderFailure { said, at: now });
     }
 }
 
 /// Seconds between two questions when to renew, unless the authority says.
-const CONSULT: i64 = 6 * 3600;
+pub(super) const CONSULT: i64 = 6 * 3600;
 
 /// When to look again, unless the authority takes too long.
 fn wait(now: i64, since: i64, longest: i64, what: &str) -> Result<i64, Trouble> {
+    let took = now.saturating_sub(since);
     // One that began in the future began while the clock was wrong.
-    match now - since > longest || since > now + CLOCKS {
+    match took > longest || took < -CLOCKS {
         true => Err(Trouble::refusal(format!("the authority did not {what} within {longest} s"))),
-        false => Ok(now + LOOK),
+        false => Ok(now.saturating_add(LOOK.max(took / 10))),
     }
 }
 

@@ -28,7 +28,7 @@ fn ready(key: Option<&str>) -> OrderEvent {
 }
 
 fn opened() -> OrderEvent {
-    OrderEvent::Opened { url: "u".into() }
+    OrderEvent::Opened { url: "u".into(), directory: "d".into() }
 }
 
 /// In a few words: the stage, the action, when it is due, and the failure.
@@ -155,6 +155,58 @@ fn nothing_waits_for_ever() {
         order = order.step(OrderEvent::Failed(Trouble::passing("down")), 0, 0.0).0;
     }
     assert_eq!(order.stage, OrderStage::Idle);
+}
+
+#[test]
+fn what_takes_long_is_looked_at_less() {
+    let at = |took: i64| wait(1000, 1000 - took, SIGNS, "sign").unwrap() - 1000;
+    assert_eq!([at(0), at(10), at(50), at(900)], [1, 1, 5, 90]);
+}
+
+#[test]
+fn a_certificate_that_is_to_be_renewed_already_is_not_ordered_again_at_once() {
+    let signing = OrderStage::Signing { url: "u".into(), key: "k".into(), since: 0 };
+    let mut order = CertOrder { stage: signing.clone(), ..CertOrder::default() };
+    let late = "the certificate that was issued is to be renewed already; check the clock of this machine";
+    for wait in [60, 300, 900] {
+        let kept = OrderEvent::Kept { facts: IssuedFacts { until: 1, ..facts(None) }, window: None };
+        order = check(CertOrder { stage: signing.clone(), ..order }, vec![(kept, &format!("idle, in {wait}: {late}"))]);
+        assert_eq!(order.issued.as_ref().map(|issued| issued.until), Some(1), "it serves");
+    }
+}
+
+#[test]
+fn the_second_order_replaces_nothing() {
+    let issued = Some(IssuedFacts { renew: 5, ..facts(Some("a.b")) });
+    let order = CertOrder { issued, ..CertOrder::default() };
+    assert_eq!(order.next(9), OrderAction::Open { replaces: Some("a.b".into()) });
+    for trouble in [Trouble::passing("lost"), Trouble::refusal("no")] {
+        let order = order.clone().step(OrderEvent::Failed(trouble), 9, 0.0).0;
+        assert_eq!(order.next(99), OrderAction::Open { replaces: None });
+    }
+}
+
+#[test]
+fn orders_are_left_to_the_authority_that_has_them() {
+    let mut order = check(CertOrder::wished(0), vec![(opened(), "opened, look")]);
+    order.leave_other("d");
+    assert_eq!(order.next(9), OrderAction::Look { url: "u".into(), keyed: false });
+    order.leave_other("another");
+    assert_eq!(order.next(9), OrderAction::Open { replaces: None });
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_forgotten_in_its_time() {
+    let issued = |until| Some(IssuedFacts { until, renew: 5, ..facts(None) });
+    let unwanted = OrderEvent::Failed(Trouble::unwanted("not allowed"));
+    let order = check(CertOrder { issued: issued(9000), ..CertOrder::default() }, vec![(unwanted, "idle, in 8999")]);
+    assert_eq!(order.next_due(), Some(9000), "no renewal is late");
+    assert!(!order.is_over(8999) && order.is_over(9000));
+    let failed = CertOrder::wished(0).step(OrderEvent::Failed(Trouble::refusal("no")), 0, 0.0).0;
+    assert!(!failed.is_over(3600) && failed.is_over(RESTS + 60), "it may come back");
+    assert!(CertOrder::on_demand(0).is_over(1));
+    let open = check(CertOrder::on_demand(0), vec![(opened(), "opened, look")]);
+    assert!(!open.is_over(3600) && open.is_over(RESTS + 1));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Revocation {
     /// The same after a failure.
     pub(super) fn failed(mut self, trouble: Trouble, now: i64) -> Self {
         self.tries = self.tries.saturating_add(1);
-        self.due = now + trouble.wait.unwrap_or_default().max(rung(&AFTER_OUTAGE, self.tries));
+        self.due = now.saturating_add(trouble.wait.unwrap_or_default().max(rung(&AFTER_OUTAGE, self.tries)));
         self.is_refused = trouble.kind == TroubleKind::Refusal;
         self.failure = Some(trouble.said);
         self

@@ -1,6 +1,7 @@
 //! The steps of a leader for certificates that are to be revoked: has the authority do so, and has a new one ordered in place
 //! of the one that serves.
 
+use pointsman_store::StoreError;
 use tracing::{info, warn};
 
 use super::authority::{again, now};
@@ -20,17 +21,20 @@ impl Work<'_> {
             Ok(()) => {
                 info!("certificate for {name}: revoked ({})", revocation.reason);
                 self.replace(name, &revocation).await;
-                let is_removed = self.leader.store.delete(&key, false).await.is_ok();
+                let removed = self.leader.store.delete(&key, false).await;
+                let is_removed = matches!(removed, Ok(_) | Err(StoreError::NoSuchKey { .. }));
                 (!is_removed).then(|| Revocation { due: now() + REMOVE, ..revocation })
             }
             Err(trouble) => {
                 warn!("certificate for {name} is not revoked: {}", trouble.said);
                 let failed = revocation.failed(trouble, now());
-                // If it cannot be written, it is known here still.
-                if let Ok(text) = serde_json::to_vec(&failed) {
-                    let _ = self.leader.store.amend(&key, |_| Some(text.clone())).await;
+                let Ok(text) = serde_json::to_vec(&failed) else { return };
+                match self.leader.store.amend(&key, |_| Some(text.clone())).await {
+                    // An operator does not want it any more.
+                    Err(StoreError::NoSuchKey { .. }) => None,
+                    // If it cannot be written, it is known here still.
+                    _ => Some(failed),
                 }
-                Some(failed)
             }
         };
         self.leader.book.send_modify(|book| match left {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use hickory_resolver::proto::op::update_message::{append, delete_by_rdata};
 use hickory_resolver::proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::TXT;
-use hickory_resolver::proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_resolver::proto::rr::rdata::tsig::{TsigAlgorithm, TsigError};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType, TSigner};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +28,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 const TTL: u32 = 60;
 /// Seconds by which the server's clock may differ from ours, as all programs have it.
 const FUDGE: u16 = 300;
+/// The most aliases that are followed.
+const MOST_ALIASES: usize = 8;
 /// The longest file with a key, bytes.
 const LONGEST_KEY: u64 = 16 * 1024;
 
@@ -48,15 +50,21 @@ impl DnsUpdates {
 
     async fn try_change(&self, turn: Turn, name: &str, value: &str) -> anyhow::Result<()> {
         let signer = self.key.as_deref().map(signer).transpose()?;
-        let owner = Name::from_ascii(record(name))?;
-        let mut stream = TcpStream::connect(self.server).await?;
-        let zone = match &self.zone {
-            Some(zone) => Name::from_ascii(format!("{}.", zone.trim_end_matches('.')))?,
-            None => zone_of(&mut stream, &owner).await?,
+        let named = Name::from_ascii(record(name))?;
+        let set = self.zone.as_deref().map(|zone| Name::from_ascii(format!("{}.", zone.trim_end_matches('.'))));
+        let set = set.transpose()?;
+        // Another connection: a server that takes updates only may close it.
+        let seen = match self.look_up(&named).await {
+            Err(_) if set.is_some() => Seen { owner: named.clone(), zone: None },
+            seen => seen?,
         };
-        if !zone.zone_of(&owner) {
-            bail!("it is not in the zone {zone} of --acme-dns-zone");
-        }
+        let owner = seen.owner;
+        let zone = match set.filter(|set| set.zone_of(&owner)).or(seen.zone) {
+            Some(zone) if zone.zone_of(&owner) => zone,
+            _ if owner != named => bail!("it is an alias of {owner} (CNAME), which is in no zone of this server"),
+            _ => bail!("it is in no zone of this server, or not in that of --acme-dns-zone"),
+        };
+        let mut stream = TcpStream::connect(self.server).await?;
         let text = Record::from_rdata(owner, TTL, RData::TXT(TXT::new(vec![value.to_owned()])));
         let mut update = match turn {
             Turn::Present => append(text.into(), zone, false, false),
@@ -69,13 +77,43 @@ impl DnsUpdates {
         let answer = talk(&mut stream, &update).await?;
         let plain = Message::from_vec(&answer).context("its answer is none")?;
         if plain.response_code != ResponseCode::NoError {
-            bail!("it refuses: {}{}", plain.response_code, advice(plain.response_code));
+            // The header says no more than that it does not believe us (RFC 8945 §5.2).
+            let of_key = plain.signature().and_then(|signature| signature.data.error.as_ref());
+            let code = of_key.map_or(plain.response_code, |error| match error {
+                TsigError::BadSig => ResponseCode::BADSIG,
+                TsigError::BadKey => ResponseCode::BADKEY,
+                TsigError::BadTime => ResponseCode::BADTIME,
+                _ => plain.response_code,
+            });
+            bail!("it refuses: {code}{}", advice(code));
         }
         if let Some(mut verifier) = verifier {
             verifier.verify(&answer).context("its answer is not signed with the key of --acme-dns-key")?;
         }
         Ok(())
     }
+
+    /// Where the records of a name belong.
+    async fn look_up(&self, name: &Name) -> anyhow::Result<Seen> {
+        let mut stream = TcpStream::connect(self.server).await?;
+        let mut question = Message::query();
+        question.metadata.op_code = OpCode::Query;
+        question.add_query(Query::query(name.clone(), RecordType::SOA));
+        let answer = Message::from_vec(&talk(&mut stream, &question).await?).context("its answer is none")?;
+        let seen = seen(&answer, name);
+        match seen.zone.is_none() && seen.owner == *name && self.zone.is_none() {
+            true => bail!("it does not say in which zone that is ({}); set --acme-dns-zone", answer.response_code),
+            false => Ok(seen),
+        }
+    }
+}
+
+/// Where a record belongs, as the server says.
+struct Seen {
+    /// Its name, behind aliases.
+    owner: Name,
+    /// The zone that it is in, if it has one.
+    zone: Option<Name>,
 }
 
 /// What an operator can do about it.
@@ -91,18 +129,21 @@ fn advice(code: ResponseCode) -> &'static str {
     }
 }
 
-/// The zone that a name is in, as the server says: the owner of the SOA record in its answer (RFC 2308 §3).
-async fn zone_of(stream: &mut TcpStream, name: &Name) -> anyhow::Result<Name> {
-    let mut question = Message::query();
-    question.metadata.op_code = OpCode::Query;
-    question.add_query(Query::query(name.clone(), RecordType::SOA));
-    let answer = Message::from_vec(&talk(stream, &question).await?).context("its answer is none")?;
-    let mut records = answer.answers.iter().chain(&answer.authorities);
-    let soa = records.find(|record| record.record_type() == RecordType::SOA);
-    match soa {
-        Some(soa) => Ok(soa.name.clone()),
-        None => bail!("it does not say in which zone that is ({}); set --acme-dns-zone", answer.response_code),
+/// Where the records of a name belong, by the answer to a question for its SOA record: the end of a chain of aliases, and the
+/// owner of the SOA record (RFC 2308 §3).
+fn seen(answer: &Message, name: &Name) -> Seen {
+    let mut owner = name.clone();
+    for _ in 0..MOST_ALIASES {
+        let alias = answer.answers.iter().filter(|record| record.name == owner).find_map(|record| match &record.data {
+            RData::CNAME(target) => Some(target.0.clone()),
+            _ => None,
+        });
+        let Some(target) = alias else { break };
+        owner = target;
     }
+    let mut records = answer.answers.iter().chain(&answer.authorities);
+    let soa = records.find(|record| record.record_type() == RecordType::SOA && record.name.zone_of(&owner));
+    Seen { zone: soa.map(|soa| soa.name.clone()), owner }
 }
 
 /// Sends a message and reads the answer, each after its length (RFC 1035 §4.2.2).
@@ -163,7 +204,37 @@ fn key(text: &str) -> Option<(TsigAlgorithm, String, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::proto::rr::rdata::{CNAME, SOA};
+
     use super::*;
+
+    #[test]
+    fn records_belong_where_aliases_end() {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let alias = |from: &str, to: &str| Record::from_rdata(name(from), 60, RData::CNAME(CNAME(name(to))));
+        let soa = |zone: &str| {
+            let data = SOA::new(name("ns.test."), name("root.test."), 1, 60, 60, 60, 60);
+            Record::from_rdata(name(zone), 60, RData::SOA(data))
+        };
+        let check = |answers: Vec<Record>, authority: Option<Record>, expected: &str| {
+            let mut answer = Message::query();
+            answer.answers = answers;
+            answer.authorities.extend(authority);
+            let Seen { owner, zone } = seen(&answer, &name("_acme-challenge.a.test."));
+            assert_eq!(format!("{owner} in {}", zone.map_or("none".to_owned(), |zone| zone.to_string())), expected);
+        };
+        check(vec![], Some(soa("a.test.")), "_acme-challenge.a.test. in a.test.");
+        check(vec![], None, "_acme-challenge.a.test. in none");
+        let first = alias("_acme-challenge.a.test.", "a.acme.test.");
+        check(vec![first.clone()], Some(soa("acme.test.")), "a.acme.test. in acme.test.");
+        // The server has the first zone only.
+        check(vec![first.clone()], Some(soa("a.test.")), "a.acme.test. in none");
+        let second = alias("a.acme.test.", "x.a.test.");
+        check(vec![first, second], Some(soa("a.test.")), "x.a.test. in a.test.");
+        // Round in circles.
+        let round = [alias("_acme-challenge.a.test.", "b."), alias("b.", "_acme-challenge.a.test.")];
+        check(round.to_vec(), None, "_acme-challenge.a.test. in none");
+    }
 
     #[test]
     fn keys_of_both_forms() {

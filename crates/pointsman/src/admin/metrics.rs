@@ -17,7 +17,7 @@ pub use self::open::{OPEN_TYPE, wants_open};
 use self::roster::MOST_LISTED;
 pub use self::roster::{MetricNames, Named};
 use super::view::protocol_word;
-use crate::control::{ACME_OUTCOMES, AcmeReport, Status};
+use crate::control::{ACME_OUTCOMES, AcmeReport, DEMAND_VERDICTS, Status};
 use crate::logging::access::RequestsView;
 use crate::sys;
 use pointsman_engine::access::DROP_REASONS;
@@ -453,6 +453,10 @@ impl Page<'_> {
         self.family(&ACME_ORDERS);
         for (outcome, count) in ACME_OUTCOMES.into_iter().zip(acme.outcomes) {
             self.sample(ACME_ORDERS.name, &[("outcome", outcome)], count);
+        }
+        self.family(&ACME_DEMANDS);
+        for (outcome, count) in DEMAND_VERDICTS.into_iter().zip(acme.demands) {
+            self.sample(ACME_DEMANDS.name, &[("outcome", outcome)], count);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `pointsman certs`: lists the certificates of a prefix, those below `certs/` and those by ACME, and has one renewed.
 //! Reads the store only, whatever balancers there are.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -92,14 +93,19 @@ async fn renew(settings: &Settings, name: &str, note: &mut dyn Write) -> anyhow:
     if known.is_none() {
         bail!("there is no certificate by ACME for {}; `pointsman certs` lists all", shown(&name));
     }
-    let now = now();
+    let (now, is_begun) = (now(), Cell::new(false));
     let due = |old: &[u8]| {
         let order: CertOrder = serde_json::from_slice(old).ok()?;
-        (order.stage == OrderStage::Idle).then(|| serde_json::to_vec(&order.renewed(now)).ok())?
+        is_begun.set(order.stage != OrderStage::Idle);
+        serde_json::to_vec(&order.renewed(now)).ok()
     };
+    let name = shown(&name);
     match within(store.amend(&key, due)).await? {
-        Amended::At(_) => writeln!(note, "the certificate for {} will be renewed now", shown(&name))?,
-        Amended::Same => writeln!(note, "a certificate for {} is on its way", shown(&name))?,
+        Amended::At(_) if is_begun.get() => {
+            writeln!(note, "the order for {name} is on its way, and is gone on with now")?
+        }
+        Amended::At(_) => writeln!(note, "the certificate for {name} will be renewed now")?,
+        Amended::Same => bail!("the order for {name} cannot be read: another version of Pointsman may have written it"),
     }
     Ok(Outcome::Yes)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pointsman_native::certificate_fault;
 use pointsman_store::{Store, StoreError};
 use pointsman_table::{Cert, shown};
 use serde_json::Value;
@@ -44,7 +45,8 @@ pub(super) async fn import(settings: &Settings, place: &Path, note: &mut dyn Wri
     let (mut taken, mut outcome) = (0, Outcome::Yes);
     for FoundCert { from, pem } in found {
         let from = shown(&from.display().to_string()).to_string();
-        let cert = match Cert::parse(&pem) {
+        let fault = certificate_fault(&pem).map(str::to_owned);
+        let cert = match Cert::parse(&pem).and_then(|cert| fault.map_or(Ok(cert), Err)) {
             Ok(cert) => cert,
             Err(why) => {
                 writeln!(note, "{from}: {}", shown(&why))?;

@@ -46,7 +46,9 @@ use ports::Ports;
 pub use recorder::{ChangeNote, Recorder};
 pub use standby::Standby;
 use standby::Waiting;
-pub use status::{ACME_OUTCOMES, AcmeName, AcmeReport, Around, FromSnapshot, HeldBack, IssuedCerts, Status};
+pub use status::{
+    ACME_OUTCOMES, AcmeName, AcmeReport, Around, DEMAND_VERDICTS, FromSnapshot, HeldBack, IssuedCerts, Status,
+};
 pub(crate) use timeline::epoch_millis;
 pub use timeline::{ChangedKey, Timeline, TimelineEntry};
 

@@ -37,11 +37,17 @@ pub struct AcmeReport {
     pub names: Arc<[AcmeName]>,
     /// How steps ended that this balancer took while it led, in the order of [`ACME_OUTCOMES`].
     pub outcomes: [u64; ACME_OUTCOMES.len()],
+    /// What this balancer found of names that handshakes wanted, in the order of [`DEMAND_VERDICTS`].
+    pub demands: [u64; DEMAND_VERDICTS.len()],
 }
 
 /// How orders of certificates end: the certificate is there; the authority refuses; it cannot be talked to; it is not asked, as the
 /// name leads elsewhere.
 pub const ACME_OUTCOMES: [&str; 4] = ["issued", "refused", "failed", "elsewhere"];
+
+/// What becomes of names that handshakes want certificates for: one is on its way; the keys or the operator's URL do not allow the
+/// name; there are too many new names; the URL or the store fails, or the authority did and is not asked again yet.
+pub const DEMAND_VERDICTS: [&str; 4] = ["coming", "refused", "limited", "failed"];
 
 /// A name that a certificate by ACME is wanted for. Times are in seconds since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

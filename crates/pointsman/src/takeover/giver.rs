@@ -231,11 +231,12 @@ impl Giver {
         let (state, keys) = self.written().await;
         let GiverInputs { status, figures, tickets, .. } = &self.inputs;
         let haproxy = figures.haproxy().map(|facts| HaproxyBefore { runtime: facts.runtime, open: facts.open });
+        let counts = figures.carried().await;
         let offered = Offered {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: status.borrow().applied,
             sockets: sockets.iter().map(|one| SocketNote { role: one.role, stays: one.stays }).collect(),
-            counts: figures.carried().await,
+            counts,
             health: figures.registry().map(|registry| registry.health()).unwrap_or_default(),
             tickets: encoded(&tickets.borrow()),
             haproxy,

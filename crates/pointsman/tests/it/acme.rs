@@ -491,8 +491,7 @@ fn wildcards_come_by_updates_of_dns() {
     let mut world = World::new(Store::etcd(Api::V3), 0, &names, Pebble::start);
     let knot = Knot::start("shop.test");
     world.names.set("_acme-challenge.shop.test", Zone::Of(knot.address));
-    world.set("config/acme/challenge", "dns-01");
-    world.set("services/shop/acme", "true");
+    world.set("services/shop/acme", "dns-01");
     let server = knot.address.to_string();
     let start = |world: &mut World, key: &str| {
         world.balancers.clear();

@@ -15,7 +15,7 @@ use crate::harness::{Api, Authority, Pebble, Process, epoch, free_port, holds, l
 /// Passes requests on to the authority, but for those whose path contains the first word of the file `mode`: these get what
 /// the second word says.
 const LIAR: &str = r#"
-import http.client, http.server, os, ssl, sys
+import http.client, http.server, os, re, ssl, sys
 port, cert, upstream, home = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 LIES = {
     'html': (200, 'text/html', '<html>hello</html>'),
@@ -25,6 +25,9 @@ LIES = {
     'error': (500, 'text/html', 'oops'),
     'terms': (403, 'application/problem+json',
               '{"type": "urn:ietf:params:acme:error:userActionRequired", "detail": "agree to the new terms"}'),
+    'nonce': (200, 'application/json', '{"newNonce": "", "newAccount": "https://[", "newOrder": "a b"}'),
+    'gateway': (403, 'application/json', '{"message": "blocked"}'),
+    'other': (200, 'application/pem-certificate-chain', re.search('-----BEGIN CERT.*?-----END CERTIFICATE-----', open(cert).read(), re.S)[0]),
 }
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
@@ -123,11 +126,14 @@ fn an_authority_that_answers_nonsense_or_changes_its_terms() {
     for (path, lie, said) in [
         ("/dir", "html", "cannot talk to the authority"),
         ("/dir", "long", "cannot talk to the authority"),
+        ("/dir", "nonce", "the authority says what cannot be understood"),
         ("/sign-me-up", "json", "cannot talk to the authority"),
         ("/order-plz", "empty", "cannot talk to the authority"),
         ("/order-plz", "error", "cannot talk to the authority"),
         ("/order-plz", "terms", "the authority says userActionRequired: agree to the new terms"),
-        ("/certZ", "html", "the authority issued what is no certificate"),
+        ("/order-plz", "gateway", "the authority says "),
+        ("/certZ", "html", "the authority issued what cannot be used for shop.test: no PEM"),
+        ("/certZ", "other", "the private key belongs to another certificate"),
     ] {
         liar.lie(path, lie);
         world.store.run("certs renew shop.test");

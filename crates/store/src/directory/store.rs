@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -170,7 +171,18 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes a file in an existing folder.
 pub(super) fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
-    replace_with(path, content, |_| Ok(()))
+    replace_with(path, content, |file| as_before(path, file))
+}
+
+/// Gives a file that will replace another its rights and, as far as we may, its owner: whoever could read the value still can,
+/// and nobody else.
+fn as_before(path: &Path, file: &File) -> io::Result<()> {
+    let Ok(about) = fs::metadata(path) else { return Ok(()) };
+    if file.metadata()?.mode() != about.mode() {
+        file.set_permissions(about.permissions())?;
+    }
+    let _ = std::os::unix::fs::fchown(file, Some(about.uid()), Some(about.gid()));
+    Ok(())
 }
 
 /// The same; `prepare` gets the new file while it is empty.
@@ -213,7 +225,7 @@ fn stage(path: &Path, edit: &Edit) -> Result<(), StoreError> {
         _ if path.is_dir() => Err(is_directory(edit.key())),
         Edit::Put { value, .. } => {
             let staged = fs::create_dir_all(path.parent().unwrap_or(path))
-                .and_then(|()| write(&passing(path), &files::content_of(value), |_| Ok(())));
+                .and_then(|()| write(&passing(path), &files::content_of(value), |file| as_before(path, file)));
             staged.map_err(failed(path))
         }
         Edit::Delete { .. } => Ok(()),

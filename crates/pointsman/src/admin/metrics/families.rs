@@ -106,6 +106,10 @@ pub(super) const ACME_NAMES: Family = gauge(
 );
 pub(super) const ACME_ORDERS: Family =
     counter("pointsman_acme_orders_total", "Orders and tries of this balancer for certificates by ACME, by outcome.");
+pub(super) const ACME_DEMANDS: Family = counter(
+    "pointsman_acme_demands_total",
+    "Names that handshakes wanted certificates for on demand, by what this balancer found.",
+);
 pub(super) const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
 pub(super) const STORE_INFO: Family =
     gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");

@@ -21,8 +21,8 @@ const LATE: i64 = 12 * 3600;
 
 /// Nothing if no certificates by ACME are wanted.
 pub(super) async fn look(settings: &Settings, table: &Table, within: Duration) -> Vec<Observation> {
-    let mut wanted = table.acme_names();
-    let may_want = !wanted.is_empty() || table.config().acme.is_on_demand();
+    let names = table.acme_names();
+    let may_want = !names.is_empty() || table.config().acme.is_on_demand();
     let Some(store) = Store::open(&settings.store).ok().filter(|_| may_want) else { return Vec::new() };
     match timeout(within, store.list(&folder(&settings.store.prefix))).await {
         Ok(Ok(listing)) => {
@@ -30,7 +30,8 @@ pub(super) async fn look(settings: &Settings, table: &Table, within: Duration) -
             book.reset(listing.entries);
             // What strangers ask for and never get is nothing to mend.
             let is_issued = |name: &&str| book.orders.get(*name).is_some_and(|order| order.issued.is_some());
-            wanted.extend(book.demanded(table).into_iter().filter(is_issued).map(Box::from));
+            let demanded = book.demanded(&names, table).into_iter().filter(is_issued).map(Box::from);
+            let wanted: BTreeSet<_> = names.keys().cloned().chain(demanded).collect();
             match wanted.is_empty() {
                 true => Vec::new(),
                 false => observe(&book, &wanted, epoch_seconds().cast_signed()),

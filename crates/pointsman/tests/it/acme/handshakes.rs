@@ -151,6 +151,8 @@ fn a_url_says_which_names_may_have_certificates() {
     let lines: Vec<_> = lines.iter().map(|line| line.trim()).collect();
     assert_eq!(lines, [line("bad.test"), line("good.test")], "once for each name");
     assert_eq!((world.pebble.counts(), demanded(&world)), ((1, 1), 1));
+    let (running, refused) = (&world.balancers[0].0, ["outcome=\"refused\""]);
+    wait("it is counted", || running.metric("pointsman_acme_demands_total", &refused) >= 1.0);
 }
 
 #[test]
@@ -208,4 +210,7 @@ fn a_flood_of_names_asks_for_few_certificates() {
     assert!(start.elapsed() < Duration::from_secs(10), "nothing is waited for: {:?}", start.elapsed());
     assert_eq!(demanded(&world), MOST_NEW);
     world.balancers[0].0.process.wait_log("50 names were new within an hour");
+    let running = &world.balancers[0].0;
+    let verdicts = |outcome: &str| running.metric("pointsman_acme_demands_total", &[&format!("outcome=\"{outcome}\"")]);
+    wait("verdicts", || verdicts("coming") >= 50.0 && verdicts("limited") >= 1.0);
 }

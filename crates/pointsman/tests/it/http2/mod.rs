@@ -2,6 +2,7 @@
 //! share a connection, and how it ends.
 
 mod floods;
+mod heads;
 mod sharing;
 
 use std::net::SocketAddr;
