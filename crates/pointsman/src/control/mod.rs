@@ -13,6 +13,7 @@ mod barrier;
 mod burst;
 mod defaults;
 pub(crate) mod expiry;
+mod first;
 mod guard;
 mod journal;
 pub mod local;
@@ -31,7 +32,7 @@ use pointsman_table::{
     Answers, Bind, Capabilities, Compiled, KeySet, Limits, Names, OuterCert, Places, Table, compile,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use barrier::barrier_of;
 use burst::Burst;
@@ -64,8 +65,6 @@ const SNAPSHOT_NAMES: Duration = Duration::from_millis(400);
 /// How long after a table its keys are handed to the keeper of the snapshot, and noted by the guard: once for a burst.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How long the first table waits for certificates from outside the store.
-const FIRST_CERTS: Duration = Duration::from_secs(1);
 /// Longest time between two looks at the certificates: somebody may set the clock, and it goes on while the machine is
 /// suspended.
 const CERTIFICATES: Duration = Duration::from_secs(60);
@@ -195,12 +194,7 @@ enum ControlEvent {
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
     channels.around.mark_changed();
-    // Without them, the first table would refuse clients that the second one serves.
-    let read = async {
-        let _ = channels.certs.wait_for(Option::is_some).await;
-        let _ = channels.issued.wait_for(Option::is_some).await;
-    };
-    let _ = timeout(FIRST_CERTS, read).await;
+    first::certificates(&mut channels, inputs.standby.is_some()).await;
     channels.certs.mark_changed();
     channels.issued.mark_changed();
     let mut control = Control::new(inputs, &channels);

@@ -6,7 +6,7 @@ use pointsman_table::KeySet;
 use tokio::time::Instant;
 
 /// How long the store may take to answer before the snapshot is served. One that cannot be reached says so earlier.
-const PATIENCE: Duration = Duration::from_millis(300);
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 /// A snapshot that was not served guards against losses if it is at most this old: after a longer time, much may have
 /// changed as it should.
 const RECENT: Duration = Duration::from_secs(3600);

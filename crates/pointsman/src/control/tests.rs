@@ -36,6 +36,11 @@ fn bench() -> Bench {
 
 /// With a snapshot, and a guard of this share.
 fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
+    bench_of(standby, share, watch::channel(Some(IssuedCerts::default())).1)
+}
+
+/// The same, with these certificates that we had issued.
+fn bench_of(standby: Option<Standby>, share: Option<&str>, issued: watch::Receiver<Option<IssuedCerts>>) -> Bench {
     let (updates, from_store) = mpsc::channel(64);
     let (condition, told) = watch::channel(Condition::Connecting { error: None });
     let (applied, from_engine) = mpsc::channel(8);
@@ -53,7 +58,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         wanted: to_names,
         applied: from_engine,
         certs: watch::channel(Some(Arc::default())).1,
-        issued: watch::channel(Some(IssuedCerts::default())).1,
+        issued,
         around: watch::channel(Around::default()).1,
         released: told_releases,
         ended: told_end,
@@ -315,6 +320,20 @@ fn snapshot(instances: usize) -> Standby {
     let mut keys = KeySet::default();
     keys.reset(7, (0..instances).map(one).chain([entry("services/a/domain", "a.test")]));
     Standby { keys, at: SystemTime::now(), cluster: 0 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_does_not_wait_for_certificates_of_a_store_that_is_away() {
+    for (outage, within) in [(true, 250), (false, 700)] {
+        let (_unread, issued) = watch::channel(None);
+        let bench = bench_of(Some(snapshot(1)), None, issued);
+        if outage {
+            let error = Some(Outage::new("failed", "gone"));
+            bench.condition.send_replace(Condition::Connecting { error });
+        }
+        sleep(Duration::from_millis(within)).await;
+        assert_eq!(swaps(&bench), 1, "{outage}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
