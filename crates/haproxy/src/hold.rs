@@ -89,9 +89,15 @@ pub struct Blame {
 
 impl Refused {
     fn serving(&self, table: &Table) -> Option<Arc<Service>> {
-        let kept = self.kept.as_ref()?;
-        let now = table.service(kept.protocol, kept.name.as_str())?;
-        Some(Arc::new(Service { instances: now.instances.clone(), ..Service::clone(kept) }))
+        let now = table.service(self.newest.protocol, self.newest.name.as_str())?;
+        let policy = |service: &Arc<Service>| service.policy.clone().unwrap_or_default();
+        let kept = self.kept.as_ref().filter(|kept| policy(kept).protects_as(&policy(now)));
+        match kept {
+            Some(kept) => Some(Arc::new(Service { instances: now.instances.clone(), ..Service::clone(kept) })),
+            // Neither open, as it was, nor left to a service with wider rules.
+            None if policy(now).protects() && now.protocol == Protocol::Http => Some(Arc::new(now.to_closed())),
+            None => None,
+        }
     }
 }
 
@@ -187,6 +193,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
     let Service {
         protocol: _,
         name: _,
+        closed: _,
         port: _,
         instances: _,
         // HAProxy honours neither.

@@ -63,7 +63,8 @@ const GRACE: u64 = 1_000;
 
 /// Serves a connection until it is over. `early`: what was read of it already.
 pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: Vec<u8>) {
-    let worker = counted.worker();
+    let shared = Rc::new(Shared { counted, running: Cell::new(0), rested: Cell::new(0) });
+    let worker = shared.counted.worker();
     let deadline = worker.timers.deadline();
     let glitches = Rc::new(Glitches::new(deadline.now()));
     let backlog = Rc::default();
@@ -79,9 +80,19 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
     let (accepted, is_settled) = (Cell::new(0), Cell::new(false));
-    let worker_of = Rc::clone(worker);
-    let multiplex =
-        Multiplex { worker: worker_of, peer, stalled, glitches, backlog, is_ending, ends, accepted, is_settled };
+    let (worker_of, shared_of) = (Rc::clone(worker), Rc::clone(&shared));
+    let multiplex = Multiplex {
+        worker: worker_of,
+        shared: shared_of,
+        peer,
+        stalled,
+        glitches,
+        backlog,
+        is_ending,
+        ends,
+        accepted,
+        is_settled,
+    };
     let outcome = multiplex.run(connection, &deadline).await;
     match (multiplex.glitches.breach(), outcome) {
         (Some(Breach::Flood), _) => ended(worker, &multiplex.peer, "too many frames that move nothing"),
@@ -122,9 +133,41 @@ fn ended(worker: &Worker, peer: &Peer, why: &str) {
     }
 }
 
+/// What a connection and its requests hold together. A request may be at work when its client, or even the connection, is
+/// gone: until then the connection counts.
+struct Shared {
+    counted: Counted,
+    /// Requests at work.
+    running: Cell<usize>,
+    /// When the last of them ended, coarse time.
+    rested: Cell<u64>,
+}
+
+/// A request at work.
+struct Running(Rc<Shared>);
+
+impl Running {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.running.set(shared.running.get() + 1);
+        Self(Rc::clone(shared))
+    }
+
+    fn worker(&self) -> &Rc<Worker> {
+        self.0.counted.worker()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.rested.set(self.worker().timers.now());
+    }
+}
+
 /// A connection, and what its requests share.
 struct Multiplex {
     worker: Rc<Worker>,
+    shared: Rc<Shared>,
     peer: Peer,
     stalled: Stalled,
     glitches: Rc<Glitches>,
@@ -160,10 +203,13 @@ impl Multiplex {
                 false => self.idle(&mut connection, deadline).await,
             };
             match event {
+                Some(Event::Came(Some(Ok((_, mut respond))))) if self.is_full() => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                }
                 Some(Event::Came(Some(Ok((head, respond))))) => {
                     let out = Outgoing::response(respond, &self.backlog);
                     // Boxed, as the runtime moves what it is given several times.
-                    let turn = Box::pin(serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out));
+                    let turn = Box::pin(serve_one(Running::new(&self.shared), self.peer.clone(), head, out));
                     drop(tokio::task::spawn_local(turn));
                 }
                 Some(Event::Came(Some(Err(error)))) => return Err(error),
@@ -173,13 +219,25 @@ impl Multiplex {
         }
     }
 
+    /// Whether twice as many requests are at work as the client may begin: it has left some behind.
+    fn is_full(&self) -> bool {
+        self.shared.running.get() >= 2 * self.worker.view().globals.config.streams
+    }
+
+    /// Since when the client has taken nothing, with all answers handed over: it keeps a window shut, coarse time. `None`: it
+    /// takes them, or is owed one.
+    fn shut_since(&self) -> Option<u64> {
+        let since = self.shared.rested.get().max(self.backlog.moved());
+        (self.shared.running.get() == 0).then_some(since)
+    }
+
     /// Waits while requests are at work. `None`: the client takes nothing any more.
     async fn busy(&self, connection: &mut Frames, deadline: &Deadline) -> Option<Event> {
         let client = self.worker.view().globals.config.timeouts.client;
-        let late = || match self.stalled.get() {
-            u64::MAX => self.ends.get(),
-            since => deadline.later(since, client).min(self.ends.get()),
-        };
+        // What began before the client knew that it should not is finished.
+        let ends = || if self.glitches.breach().is_some() { self.ends.get() } else { u64::MAX };
+        let stalled = || Some(self.stalled.get()).filter(|since| *since != u64::MAX).or_else(|| self.shut_since());
+        let late = || stalled().map_or(u64::MAX, |since| deadline.later(since, client)).min(ends());
         deadline.watched(late, poll_fn(|context| self.poll(connection, true, context))).await.ok()
     }
 
@@ -188,6 +246,9 @@ impl Multiplex {
         let idle = deadline.idle();
         let at = deadline.after(self.worker.view().globals.config.timeouts.keep_alive);
         self.worker.stats().idle.add(1);
+        if self.ends.get() != u64::MAX && self.glitches.breach().is_none() {
+            self.ends.set(deadline.now() + GRACE);
+        }
         let until = || self.worker.idle_until(&idle, at).min(self.ends.get());
         let mut event = deadline.watched(until, poll_fn(|context| self.poll(connection, false, context))).await;
         if event.is_err() && !idle.is_evicted() && self.ends.get() == u64::MAX {
@@ -247,7 +308,7 @@ impl Multiplex {
 
 /// Serves one request of a connection. What it takes is where it stays, as a request may wait for long.
 fn serve_one(
-    worker: Rc<Worker>,
+    running: Running,
     mut peer: Peer,
     head: Http2Head<RecvStream>,
     out: Outgoing,
@@ -262,15 +323,16 @@ fn serve_one(
     };
     let parts = Box::new(parts);
     async move {
+        let worker = running.worker();
         let globals = Rc::clone(&worker.view().globals);
-        let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
+        let request = judge(worker, &mut peer, &parts, turn.recv.has_ended());
         drop(parts);
         if request.decision.asks() {
             turn.recv.drop_trailers();
         }
         let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
         let cx = Cx {
-            worker: &worker,
+            worker,
             globals,
             peer: &peer,
             deadline: &deadline,

@@ -137,7 +137,9 @@ fn priority(service: &Service) -> i64 {
 
 /// Whether a service takes every request for its hosts.
 fn takes_all(service: &Service) -> bool {
-    service.http().is_some_and(|HttpEntry { paths, either, .. }| *either || paths.is_empty())
+    service.http().is_some_and(|HttpEntry { paths, either, conditions, .. }| {
+        conditions.is_none() && (*either || paths.is_empty())
+    })
 }
 
 /// What some services ask for together.

@@ -95,7 +95,7 @@ pub(crate) fn explain<'a>(
 
 /// The services that are not served and might have been meant.
 pub(crate) fn withheld(forms: &[Arc<Form>], protocol: Protocol, is_meant: impl Fn(&Form) -> bool) -> Vec<Withheld> {
-    let unserved = forms.iter().filter(|form| form.protocol == protocol && form.service.is_none());
+    let unserved = forms.iter().filter(|form| form.protocol == protocol && form.served().is_none());
     let meant = unserved.filter(|form| is_meant(form));
     meant.map(|form| Withheld { service: form.name.clone(), problems: form.judged.problems.clone() }).collect()
 }

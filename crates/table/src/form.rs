@@ -146,6 +146,11 @@ impl<'a> Draft<'a> {
 }
 
 impl Form {
+    /// The service, if its keys do not keep it from being served.
+    pub(crate) fn served(&self) -> Option<&Service> {
+        self.service.as_deref().filter(|service| !service.closed)
+    }
+
     fn kept(&self) -> Fresh {
         Fresh { has_instances: self.has_instances, judged: self.judged.clone(), settings: self.settings.clone() }
     }
@@ -174,9 +179,11 @@ fn fresh(
         Some(old) if !stale && same_settings(protocol, &old.raw, raw) => old.judged.clone(),
         _ => Arc::new(judge((protocol, name), raw, last.map(|last| &**last), limits)),
     };
-    let settings = match judged.held_back {
-        true => None,
-        false => judged.settings.as_ref().or(last).cloned(),
+    let settings = match (&judged.settings, last.filter(|last| !last.closed)) {
+        _ if judged.held_back => judged.closed.clone(),
+        (Some(good), _) => Some(Arc::clone(good)),
+        (None, Some(last)) => Some(judged.kept(last)),
+        (None, None) => judged.closed.clone(),
     };
     Fresh { has_instances: has_instances(protocol, raw), judged, settings }
 }
@@ -207,8 +214,9 @@ fn form(
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
     let was_good = old.and_then(|old| old.good.as_ref());
     let is_current = judged.are_in_force(settings.as_ref());
-    let good =
-        settings.is_some().then(|| LastGood::next((protocol, raw), was_good, is_current, world.revision)).flatten();
+    let is_served = settings.as_ref().is_some_and(|settings| !settings.closed);
+    let instances = if is_served { instances } else { Box::default() };
+    let good = is_served.then(|| LastGood::next((protocol, raw), was_good, is_current, world.revision)).flatten();
     if !judged.problems.is_empty() {
         let kept = good.as_ref().filter(|_| !is_current);
         // One that others send requests to needs no rule.
@@ -245,6 +253,7 @@ fn service(
         protocol,
         name: name.clone(),
         entry: settings.entry.clone(),
+        closed: settings.closed,
         port: settings.port,
         instances,
         balance: settings.balance.clone(),

@@ -37,6 +37,8 @@ pub struct Service {
     pub name: ServiceName,
     /// How requests reach it: rules for HTTP, listening ports for TCP.
     pub entry: Entry,
+    /// Its keys ask for protection and keep it from being served: its rules count, and nobody answers.
+    pub closed: bool,
     /// Port of instances whose value names none, and of the addresses of a [`Dns::Name`].
     pub port: u16,
     /// Its instances, ordered by name. Instances that were bad are not here.
@@ -69,6 +71,20 @@ pub struct Service {
 }
 
 impl Service {
+    /// Its rules alone: nobody answers its requests, and no other service gets them.
+    pub fn to_closed(&self) -> Self {
+        Self {
+            closed: true,
+            instances: Box::default(),
+            policy: None,
+            dns: None,
+            health_check: None,
+            link: None,
+            custom_settings: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether it has neither instances nor a name to get them from.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty() && self.dns.is_none()

@@ -133,6 +133,28 @@ impl Policy {
         }
     }
 
+    /// The same, with the protection that another one asks for where it asks for some.
+    pub(crate) fn protected_as(&self, other: &Self) -> Self {
+        Self {
+            access: other.access.clone().or_else(|| self.access.clone()),
+            client_auth: other.client_auth.clone().or_else(|| self.client_auth.clone()),
+            basic_auth: other.basic_auth.clone().or_else(|| self.basic_auth.clone()),
+            forward_auth: other.forward_auth.clone().or_else(|| self.forward_auth.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether it says who may come in.
+    pub fn protects(&self) -> bool {
+        self.access.is_some() || self.client_auth.is_some() || self.basic_auth.is_some() || self.forward_auth.is_some()
+    }
+
+    /// Whether two say the same about who may come in.
+    pub fn protects_as(&self, other: &Self) -> bool {
+        (&self.access, &self.client_auth) == (&other.access, &other.client_auth)
+            && (&self.basic_auth, &self.forward_auth) == (&other.basic_auth, &other.forward_auth)
+    }
+
     /// Reads the policy of an HTTP service: `None` if no key sets one. Also returns whether the policy has all the
     /// protection that the keys ask for.
     pub(crate) fn read(
@@ -146,7 +168,7 @@ impl Policy {
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
             hsts: reader.read("hsts", Hsts::parse),
-            client_auth: ClientAuth::read(reader),
+            client_auth: reader.whole(ClientAuth::read),
             cors: reader.read("cors", Cors::parse),
             request_id: false,
             basic_auth: users.ok().flatten(),
@@ -155,7 +177,7 @@ impl Policy {
             request_headers: reader.read("request_headers", HeaderLines::of_requests),
             response_headers: reader.read("response_headers", HeaderLines::of_responses),
             compress: reader.read("compress", Compress::parse),
-            access: Access::read(reader),
+            access: reader.whole(Access::read),
             rate_limit: match capabilities.honours("rate_limit") {
                 true => reader.read("rate_limit", RateLimit::parse),
                 false => None,

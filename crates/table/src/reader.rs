@@ -46,6 +46,15 @@ impl<'a> Reader<'a> {
         self.read(key, parse)
     }
 
+    /// What several keys say together; `None` if one of them is bad.
+    pub(crate) fn whole<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let was_bad = std::mem::take(&mut self.bad);
+        let found = read(self);
+        let is_bad = std::mem::replace(&mut self.bad, was_bad);
+        self.bad |= is_bad;
+        found.filter(|_| !is_bad)
+    }
+
     fn reject(&mut self, key: &str, value: &str, advice: String) {
         self.bad = true;
         self.report.add(ProblemKind::BadValue, key, Some(value), advice);

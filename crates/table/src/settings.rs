@@ -32,9 +32,11 @@ pub(crate) const HOST_KEYS: &[&str] = &["domain", "virtual_hosts"];
 pub(crate) const BIND_KEYS: &[&str] = &["port", "external_port", "ports"];
 
 /// Good settings of one service.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) entry: Entry,
+    /// Only the rules count: who asks by them is told that nobody serves them.
+    pub(crate) closed: bool,
     /// Port of instances whose value names none.
     pub(crate) port: u16,
     pub(crate) balance: Balance,
@@ -66,6 +68,11 @@ pub(crate) struct Judged {
     pub(crate) unreached: Option<Arc<Settings>>,
     /// The service must not be served, even if its settings are good.
     pub(crate) held_back: bool,
+    /// Its rules alone, if it asks for protection and may not be served as its keys say: another service with wider rules must
+    /// not get its requests.
+    pub(crate) closed: Option<Arc<Settings>>,
+    /// What the present keys ask for, as far as it is good.
+    policy: Option<Arc<Policy>>,
     pub(crate) problems: Box<[Problem]>,
 }
 
@@ -77,7 +84,40 @@ impl Judged {
     }
 }
 
+impl Judged {
+    /// The last good settings, with the protection that the present keys ask for: it counts even if another key is bad.
+    pub(crate) fn kept(&self, last: &Arc<Settings>) -> Arc<Settings> {
+        let Some(asked) = &self.policy else { return Arc::clone(last) };
+        let none = Policy::default();
+        let had = last.policy.as_deref().unwrap_or(&none);
+        let policy = had.protected_as(asked);
+        match policy == *had {
+            true => Arc::clone(last),
+            false => Arc::new(Settings { policy: Some(Arc::new(policy)), ..(**last).clone() }),
+        }
+    }
+}
+
 impl Settings {
+    /// The rules alone; those that served last if they are bad. `None`: there are none, or the engine cannot tell its requests
+    /// from those of others.
+    fn rules(&self, is_entry_good: bool, old: Option<&Self>, capabilities: Capabilities) -> Option<Self> {
+        let entry = if is_entry_good { &self.entry } else { &old?.entry };
+        let Entry::Http(http) = entry else { return None };
+        let is_told_apart = http.conditions.is_none() || capabilities.honours("method");
+        (!http.is_unreached() && is_told_apart).then(|| Self {
+            entry: entry.clone(),
+            closed: true,
+            policy: None,
+            acme: None,
+            request_id: None,
+            dns: None,
+            custom_settings: None,
+            link: None,
+            ..self.clone()
+        })
+    }
+
     /// Whether no rule leads to it.
     pub(crate) fn is_unreached(&self) -> bool {
         self.http().is_some_and(HttpEntry::is_unreached)
@@ -157,7 +197,7 @@ pub(crate) fn judge(
 ) -> Judged {
     let mut reader = Reader::new(raw, Report::of_service(&limits.prefix, protocol, name));
     report_unknown(&mut reader, protocol);
-    let (mut settings, is_protected) = settings(&mut reader, (protocol, name), old, limits.capabilities);
+    let (mut settings, is_protected, is_entry_good) = settings(&mut reader, (protocol, name), old, limits.capabilities);
     let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
     settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
     if !limits.capabilities.honours("eject") {
@@ -166,12 +206,20 @@ pub(crate) fn judge(
     if settings.health_check.way == Some(WayKey::Grpc) && !limits.capabilities.honours("health_check") {
         settings.health_check.way = Some(WayKey::Off);
     }
+    let policy = settings.policy.clone();
+    let is_closed = protocol == Protocol::Http && (held_back || reader.bad && asks_for_protection(raw));
+    let closed = is_closed.then(|| settings.rules(is_entry_good, old, limits.capabilities)).flatten().map(Arc::new);
     let good = (!reader.bad).then(|| Arc::new(settings));
     let (unreached, settings) = match good {
         Some(good) if good.is_unreached() => (Some(good), None),
         good => (None, good),
     };
-    Judged { settings, unreached, held_back, problems: reader.report.finish() }
+    Judged { settings, unreached, held_back, closed, policy, problems: reader.report.finish() }
+}
+
+/// Whether a key of this service says who may come in.
+fn asks_for_protection(raw: &RawKeys) -> bool {
+    ["basic_auth_secrets", "forward_auth", "client_ca", "allow", "deny"].into_iter().any(|key| raw.get(key).is_some())
 }
 
 fn report_unknown(reader: &mut Reader<'_>, protocol: Protocol) {
@@ -271,16 +319,20 @@ fn is_key_of_cookie(raw: &RawKeys, settings: &Settings) -> bool {
     cookie.is_some_and(|cookie| cookie.key.is_some()) && cookie::key_in(&lines).1
 }
 
-/// The settings, and whether the service has all the protection that it asks for.
+/// The settings, whether the service has all the protection that it asks for, and whether its rules are good.
 fn settings(
     reader: &mut Reader<'_>,
     (protocol, name): (Protocol, &ServiceName),
     old: Option<&Settings>,
     capabilities: Capabilities,
-) -> (Settings, bool) {
-    let ((entry, port, balance), (policy, is_protected)) = match protocol {
-        Protocol::Http => (http(reader, old), Policy::read(reader, name, capabilities)),
-        Protocol::Tcp => (tcp(reader), (Policy::read_tcp(reader), true)),
+) -> (Settings, bool, bool) {
+    let (entry, is_entry_good, port, balance) = match protocol {
+        Protocol::Http => http(reader, old),
+        Protocol::Tcp => tcp(reader),
+    };
+    let (policy, is_protected) = match protocol {
+        Protocol::Http => Policy::read(reader, name, capabilities),
+        Protocol::Tcp => (Policy::read_tcp(reader), true),
     };
     // The guard reads it from the keys, before they are compiled.
     let _ = reader.read("guard", eject::panic);
@@ -288,6 +340,7 @@ fn settings(
     let balance = reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance);
     let settings = Settings {
         entry,
+        closed: false,
         port,
         bounded: reader.read("bounded", |text| balance::bounded(&balance, text)),
         balance,
@@ -322,7 +375,7 @@ fn settings(
         tunnel: reader.read("timeout/tunnel", value::duration),
         slow_start: reader.read("slow_start", value::duration),
     };
-    (settings, is_protected)
+    (settings, is_protected, is_entry_good)
 }
 
 /// Whether the service wants certificates, and how; as this engine can.
@@ -343,8 +396,8 @@ fn http_version(reader: &mut Reader<'_>, protocol: Protocol) -> HttpVersion {
     }
 }
 
-/// The rules, the instances' port and the default balance of an HTTP service.
-fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance) {
+/// The rules of an HTTP service, whether they are good, the instances' port and the default balance.
+fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, bool, u16, Balance) {
     let was_bad = reader.bad;
     let entry = HttpEntry {
         hosts: hosts(reader),
@@ -359,7 +412,8 @@ fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance
         let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/, mirror/ or forward_auth of another service";
         reader.report.add(ProblemKind::NoRule, "", None, advice);
     }
-    (Entry::Http(entry), reader.read("port", value::port).unwrap_or(80), Balance::RoundRobin)
+    let is_good = reader.bad == was_bad;
+    (Entry::Http(entry), is_good, reader.read("port", value::port).unwrap_or(80), Balance::RoundRobin)
 }
 
 fn hosts(reader: &mut Reader<'_>) -> Box<[HostPattern]> {
@@ -395,8 +449,8 @@ fn either(text: &str) -> Parsed<bool> {
     }
 }
 
-/// The ports, the instances' port and the default balance of a TCP service.
-fn tcp(reader: &mut Reader<'_>) -> (Entry, u16, Balance) {
+/// The same of a TCP service.
+fn tcp(reader: &mut Reader<'_>) -> (Entry, bool, u16, Balance) {
     let was_bad = reader.bad;
     let mut binds = Vec::new();
     for key in BIND_KEYS {
@@ -411,7 +465,7 @@ fn tcp(reader: &mut Reader<'_>) -> (Entry, u16, Balance) {
     let sni = reader.read("sni", |text| value::list(text, address::server_name)).unwrap_or_default();
     let terminates = reader.read("tls", terminate).is_some();
     let entry = TcpEntry { binds: distinct(binds), sni: distinct(sni), terminates };
-    (Entry::Tcp(entry), port, Balance::LeastConnections)
+    (Entry::Tcp(entry), !reader.bad, port, Balance::LeastConnections)
 }
 
 /// The one value of a TCP service's `tls`.

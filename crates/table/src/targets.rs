@@ -54,7 +54,7 @@ fn limited(from: &Service, to: &Service) -> Option<&'static str> {
 
 /// Whether a share of the requests to one service may reach another.
 pub(crate) fn may_send(from: &Service, to: &Service) -> bool {
-    refused(from, to).is_none()
+    !to.closed && refused(from, to).is_none()
 }
 
 /// The problems of shares that nobody takes. `forms`: of all services, ordered.
@@ -88,7 +88,7 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
                 return report.finish();
             }
             None => format!("there is no service {}; nobody is let in", asked.service),
-            Some(form) if form.service.is_none() => {
+            Some(form) if form.served().is_none() => {
                 format!("service {} is not served; nobody is let in", asked.service)
             }
             Some(_) => return report.finish(),
@@ -100,7 +100,7 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
 
 fn nowhere(from: &Service, name: &ServiceName, instead: &str, http: &[Arc<Form>]) -> Option<String> {
     let known = http.binary_search_by(|form| form.name.cmp(name)).ok().map(|at| &http[at]);
-    match known.map(|form| form.service.as_deref()) {
+    match known.map(|form| form.served()) {
         _ if *name == from.name => Some(format!("{name} is this service itself")),
         None => Some(format!("there is no service {name}; {instead}")),
         Some(None) => Some(format!("service {name} is not served; {instead}")),

@@ -26,6 +26,8 @@ pub(crate) struct Backlog {
     queued: Cell<usize>,
     /// They have a window, and wait for the socket.
     given: Cell<usize>,
+    /// When the client took some last, coarse time.
+    moved: Cell<u64>,
     /// Streams with a window that wait for the socket.
     waiting: RefCell<Vec<Waker>>,
 }
@@ -33,7 +35,13 @@ pub(crate) struct Backlog {
 impl Default for Backlog {
     fn default() -> Self {
         let allowance = Rc::new(Cell::new(Size::Large));
-        Self { allowance, queued: Cell::default(), given: Cell::default(), waiting: RefCell::default() }
+        Self {
+            allowance,
+            queued: Cell::default(),
+            given: Cell::default(),
+            moved: Cell::default(),
+            waiting: RefCell::default(),
+        }
     }
 }
 
@@ -79,12 +87,18 @@ impl Backlog {
         Poll::Pending
     }
 
-    /// The socket took bytes. Those around bodies count too, which errs by little.
-    pub(crate) fn written(&self, count: usize) {
+    /// The socket took bytes. Those around bodies count too, which errs by little. `now`: coarse time.
+    pub(crate) fn written(&self, count: usize, now: u64) {
+        self.moved.set(now);
         self.given.set(self.given.get().saturating_sub(count));
         if self.given.get() < MOST / 2 {
             self.wake();
         }
+    }
+
+    /// When the socket took bytes last, coarse time.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.get()
     }
 
     /// The socket took all there was: bytes of streams that were reset are never written.
@@ -120,9 +134,9 @@ mod tests {
         let (backlog, context) = (Backlog::default(), Context::from_waker(Waker::noop()));
         backlog.give(MOST);
         assert!(backlog.poll_room(&context).is_pending());
-        backlog.written(MOST / 2);
+        backlog.written(MOST / 2, 0);
         assert_eq!(backlog.waiting.borrow().len(), 1);
-        backlog.written(1);
+        backlog.written(1, 0);
         assert_eq!(backlog.waiting.borrow().len(), 0);
         backlog.give(MOST);
         assert!(backlog.poll_room(&context).is_pending());

@@ -54,7 +54,7 @@ impl FrameCarrier {
         }
         if let (Poll::Ready(Ok(count)), Some((glitches, backlog))) = (&written, &self.client) {
             glitches.sent(*count);
-            backlog.written(*count);
+            backlog.written(*count, self.timers.now());
         }
         written
     }

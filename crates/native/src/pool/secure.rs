@@ -75,11 +75,14 @@ fn server_name(name: &TlsName, host: Option<&str>, endpoint: &Endpoint) -> Serve
 
 /// What a failed handshake shows. `is_of_host`: the client chose the server name.
 fn failure(error: &io::Error, expected: &str, is_of_host: bool) -> TlsFailure {
-    let Some(error) = tls_error(error) else {
-        return TlsFailure { fault: Fault::InstanceTls, why: format!("it ended the TLS handshake: {error}") };
+    // A server may end it without a word for a name that it does not have.
+    let may_be_name = tls_error(error).is_none_or(may_be_about_name);
+    let fault = if is_of_host && may_be_name { Fault::InstanceName } else { Fault::InstanceTls };
+    let why = match tls_error(error) {
+        Some(error) => reason(error, expected),
+        None => format!("it ended the TLS handshake: {error}"),
     };
-    let fault = if is_of_host && is_about_name(error) { Fault::InstanceName } else { Fault::InstanceTls };
-    TlsFailure { fault, why: reason(error, expected) }
+    TlsFailure { fault, why }
 }
 
 /// The refusal of a handshake that is over for us, if this error is one.
@@ -95,16 +98,10 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether another server name could have helped.
-fn is_about_name(error: &Error) -> bool {
-    use AlertDescription::{AccessDenied, HandshakeFailure, InternalError, UnrecognisedName};
-    match error {
-        Error::InvalidCertificate(error) => is_wrong_name(error),
-        Error::AlertReceived(alert) => {
-            matches!(alert, UnrecognisedName | HandshakeFailure | AccessDenied | InternalError)
-        }
-        _ => false,
-    }
+/// Whether another server name could have helped: for one that they do not have, many servers show a certificate of their own
+/// making.
+fn may_be_about_name(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(_) | Error::AlertReceived(_))
 }
 
 fn is_wrong_name(error: &CertificateError) -> bool {

@@ -131,7 +131,8 @@ impl FileChange {
             }
             proposal.prune.push(place);
         }
-        let missing = listing::left_out(&text).iter().map(|key| full(&settings.prefix, key)).collect();
+        let missing: Vec<_> = listing::left_out(&text).iter().map(|key| full(&settings.prefix, key)).collect();
+        proposal.kept.extend(missing.iter().cloned());
         Ok((proposal, missing))
     }
 }

@@ -14,6 +14,8 @@ pub struct Proposal {
     pub puts: BTreeMap<String, Vec<u8>>,
     /// Full keys: the keys below them that are not among `puts` are removed, unless they end with a lease.
     pub prune: Vec<String>,
+    /// Full keys that are not pruned: the values are left out because they are secret.
+    pub kept: BTreeSet<String>,
     /// Full keys to remove.
     pub deletes: BTreeSet<String>,
     /// The keys below the prefix as they were when the change was thought out. If others changed one since, nothing is written.
@@ -48,8 +50,8 @@ pub(super) fn changes(proposal: &Proposal, present: &Present, only_different: bo
     };
     let mut changes: Vec<_> = proposal.puts.iter().map(put).collect();
     changes.retain(|change| !only_different || change.old != change.new);
-    let is_pruned =
-        |key: &str| !present.leased.contains(key) && proposal.prune.iter().any(|place| is_below(key, place));
+    let stays = |key: &str| present.leased.contains(key) || proposal.kept.contains(key);
+    let is_pruned = |key: &str| !stays(key) && proposal.prune.iter().any(|place| is_below(key, place));
     let is_removed =
         |key: &String| !proposal.puts.contains_key(key) && (proposal.deletes.contains(key) || is_pruned(key));
     let gone = present.values.iter().filter(|(key, _)| is_removed(key));

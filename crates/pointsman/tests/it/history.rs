@@ -575,8 +575,12 @@ fn an_export_is_imported_byte_by_byte() {
         fs::write(&file, &public.stdout).expect("our own folder");
         let there = store.run(&format!("import {} --prefix /third", file.display()));
         assert!(there.stderr.contains("services/shop/basic_auth_secrets is missing"), "{there:?}");
-        let here = store.run(&format!("import {}", file.display()));
-        assert!(!here.stderr.contains("is missing"), "the store has it: {here:?}");
+        for prune in ["", "--prune services"] {
+            let here = store.run(&format!("import {} {prune}", file.display()));
+            assert!(!here.stderr.contains("is missing"), "the store has it: {here:?}");
+        }
+        let left = store.run("export --secrets").stdout;
+        assert!(left.contains("hunter2"), "what the file leaves out is not removed: {left}");
         assert_no(&store.run("export nobody"), &["there is no key of nobody"]);
     }
 }

@@ -1,5 +1,7 @@
 //! Reads and edits that respect leases: listings omit keys whose owner has ended, edits take the owners' lock.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::files::{self, Content};
 use super::lease;
 use super::store::{Directory, blocking, failed};
@@ -70,12 +72,14 @@ impl Directory {
         .await
     }
 
-    /// Increments the number in a key and returns it.
+    /// Raises the number in a key and returns it: to one that was never there, even if the file was lost meanwhile or is an older
+    /// one, as long as the clock does not go back.
     pub async fn count(&self, key: &str) -> Result<u64, StoreError> {
         let store = self.clone();
         let _alone = blocking(move || lease::alone(&store)).await?;
         let before = self.get(key).await?.and_then(|value| String::from_utf8(value).ok()?.trim().parse::<u64>().ok());
-        let next = before.unwrap_or(0) + 1;
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let next = before.unwrap_or(0).max(u64::try_from(millis).unwrap_or(0)).saturating_add(1);
         self.put(key, next.to_string().as_bytes()).await?;
         Ok(next)
     }

@@ -72,6 +72,21 @@ fn priority_and_match_any_let_others_in() {
 }
 
 #[test]
+fn what_takes_some_requests_leaves_the_others_to_other_services() {
+    let admin = "services/admin/domain = www.shop.test
+        services/admin/method = DELETE
+        services/admin/client_ca = A
+        services/shop/domain = *.shop.test\n";
+    check(admin, &[("www.shop.test", "1 optional"), ("x.shop.test", "")]);
+    let canary = "services/canary/domain = shop.test
+        services/canary/header/X-Canary = 1
+        services/canary/priority = 10
+        services/shop/domain = shop.test
+        services/shop/client_ca = A\n";
+    check(canary, &[("shop.test", "1 optional")]);
+}
+
+#[test]
 fn wildcards_ask_below_their_name() {
     let below = "services/a/domain = *.w.test
         services/a/client_ca = A

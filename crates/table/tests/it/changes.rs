@@ -66,11 +66,57 @@ fn a_new_service_with_bad_settings_starts_when_they_are_mended() {
 fn a_service_that_asks_for_protection_is_never_served_without() {
     let mut story = Story::new();
     story.step("services/s/domain = s.test", "s.test/", "service=s");
-    story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "none|services/s/basic_auth_secrets");
-    story.step("services/s/port = x", "s.test/", "none|services/s/port");
+    story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "closed|services/s/basic_auth_secrets");
+    story.step("services/s/port = x", "s.test/", "closed|services/s/port");
     story.step("- services/s/basic_auth_secrets", "s.test/", "none|services/s/port");
     story.step("- services/s/port", "s.test/", "service=s");
-    story.step("services/s/basic_auth_secrets = user a password b\nservices/s/port = x", "s.test/", "none|basic port");
+    story.step(
+        "services/s/basic_auth_secrets = user a password b\nservices/s/port = x",
+        "s.test/",
+        "closed|basic port",
+    );
+}
+
+/// Its requests are for nobody else: a service with wider rules may lead to the same instances.
+#[test]
+fn a_service_that_may_not_be_served_keeps_its_rules() {
+    let mut story = Story::new();
+    let both = "services/shop/domain = s.test\nservices/admin/domain = s.test\nservices/admin/path = /admin";
+    story.step(both, "s.test/admin/x", "service=admin");
+    let bad = "services/admin/basic_auth_secrets = user a password b";
+    story.step(bad, "s.test/admin/x", "closed|services/admin/basic_auth_secrets");
+    story.step("", "s.test/adm", "service=shop|services/admin/basic_auth_secrets");
+    // A rule that cannot be read is the last one that could.
+    story.step("services/admin/path = admin\x01", "s.test/admin/x", "closed|basic_auth_secrets path");
+    story.step("- services/admin/basic_auth_secrets\nservices/admin/path = /admin", "s.test/admin/x", "service=admin");
+    // One that was never good, and another one with the same rule.
+    story.step("services/b/domain = b.test\nservices/b/allow = x", "b.test/", "closed|services/b/allow");
+    let other = "services/c/domain = b.test\nservices/c/one = 10.0.0.1";
+    story.step(other, "b.test/", "service=c|services/b/allow services/b/domain");
+}
+
+#[test]
+fn protection_counts_even_if_another_key_is_bad() {
+    let mut story = Story::new();
+    let policy = |story: &Story| {
+        let last = story.last.as_ref().expect("compiled");
+        let service = last.table.service(pointsman_table::Protocol::Http, "s").expect("served");
+        let policy = service.policy.clone().unwrap_or_default();
+        let access = policy.access.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{} users, {access}", policy.basic_auth.as_ref().map_or(0, |list| list.users.len()))
+    };
+    story.step("services/s/domain = s.test", "s.test/", "service=s");
+    story.step("services/s/port = x", "s.test/", "service=s|services/s/port");
+    let users = "services/s/basic_auth_secrets = user a insecure-password b";
+    story.step(users, "s.test/", "service=s|services/s/port");
+    assert_eq!(policy(&story), "1 users, ");
+    story.step("services/s/allow = 10.0.0.0/8", "s.test/", "service=s|services/s/port");
+    assert_eq!(policy(&story), "1 users, allow 10.0.0.0/8");
+    // What is bad itself, or gone while other keys are bad, stays as it was.
+    story.step("services/s/allow = x\n- services/s/basic_auth_secrets", "s.test/", "service=s|allow port");
+    assert_eq!(policy(&story), "1 users, allow 10.0.0.0/8");
+    story.step("services/s/port = 80\n- services/s/allow", "s.test/", "service=s");
+    assert_eq!(policy(&story), "0 users, ");
 }
 
 #[test]
@@ -88,8 +134,8 @@ fn servers_that_others_name_come_and_go_with_them() {
     story.step("services/s/forward_auth = http://10.0.0.3/x", "s.test/", "service=s");
     assert_eq!(services(&story), "http://10.0.0.2:80 http://10.0.0.3:80 s t");
     // Its last good form would not ask anybody.
-    story.step("services/s/forward_auth = http://", "s.test/", "none|services/s/forward_auth");
-    assert_eq!(services(&story), "http://10.0.0.2:80 t");
+    story.step("services/s/forward_auth = http://", "s.test/", "closed|services/s/forward_auth");
+    assert_eq!(services(&story), "http://10.0.0.2:80 s t");
     story.step("- services/s/forward_auth\n-r services/t", "s.test/", "service=s");
     assert_eq!(services(&story), "s");
 }
@@ -98,10 +144,14 @@ fn servers_that_others_name_come_and_go_with_them() {
 fn a_service_whose_protection_is_bad_is_not_served_in_an_older_form() {
     let mut story = Story::for_haproxy();
     story.step("services/s/domain = s.test", "s.test/", "service=s");
-    story.step("services/s/basic_auth_secrets = user a pasword b", "s.test/", "none|services/s/basic_auth_secrets:");
+    story.step("services/s/basic_auth_secrets = user a pasword b", "s.test/", "closed|services/s/basic_auth_secrets:");
     story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "service=s");
     story.step("services/s/cookie = insert", "s.test/", "service=s|services/s/cookie");
-    story.step("services/s/basic_auth_secrets = x", "s.test/", "none|services/s/basic_auth_secrets: services/s/cookie");
+    story.step(
+        "services/s/basic_auth_secrets = x",
+        "s.test/",
+        "closed|services/s/basic_auth_secrets: services/s/cookie",
+    );
     story.step("- services/s/basic_auth_secrets\nservices/s/cookie =", "s.test/", "service=s");
 }
 
@@ -112,9 +162,9 @@ fn a_key_that_protects_is_not_taken_for_absent_when_it_is_empty() {
         let mut story = Story::new();
         let empty = format!("services/s/{key} =");
         story.step("services/s/domain = s.test", "s.test/", "service=s");
-        story.step(&empty, "s.test/", &format!("none|services/s/{key} remove&the&key"));
+        story.step(&empty, "s.test/", &format!("closed|services/s/{key} remove&the&key"));
         story.step(&format!("services/s/{key} = {value}"), "s.test/", "service=s");
-        story.step(&empty, "s.test/", &format!("none|services/s/{key}"));
+        story.step(&empty, "s.test/", &format!("closed|services/s/{key}"));
         story.step(&format!("- services/s/{key}"), "s.test/", "service=s");
     }
     // Others keep their last good value; a service that never had one is not served.
@@ -132,7 +182,7 @@ fn a_key_that_protects_is_not_taken_for_absent_when_it_is_empty() {
         assert!(kept, "{key} is still in force");
     }
     let mut story = Story::new();
-    story.step("services/s/domain = s.test\nservices/s/allow =", "s.test/", "none|services/s/allow");
+    story.step("services/s/domain = s.test\nservices/s/allow =", "s.test/", "closed|services/s/allow");
     story.step("tcp-services/t/port = 1\ntcp-services/t/allow =\n- services/s/allow", "s.test/", "service=s|allow");
     assert!(story.last.as_ref().is_some_and(|last| last.table.tcp().is_empty()));
     // A list of nobody to turn away turns nobody away.
@@ -239,9 +289,9 @@ fn a_restart_changes_nothing_of_what_is_served() {
     story.step("services/s/domain = s.test\nservices/s/port = x", "s.test/", "none|services/s/port");
     // A service that asks for protection is not served with what was kept from before it asked.
     story.step("services/s/port = 1", "s.test/", "service=s");
-    story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "none|basic_auth_secrets");
+    story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "closed|basic_auth_secrets");
     story.restart();
-    story.step("services/s/port = x", "s.test/", "none|services/s/port");
+    story.step("services/s/port = x", "s.test/", "closed|services/s/port");
 }
 
 #[test]

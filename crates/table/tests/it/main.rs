@@ -88,7 +88,12 @@ fn answer(table: &Table, request: &str) -> String {
     };
     let chosen = explanation.chosen.expect("explain finds what route finds");
     assert_eq!(chosen.index, route.service, "{request}: explain and route disagree");
-    let name = &table.services()[route.service as usize].name;
+    let service = &table.services()[route.service as usize];
+    if service.closed {
+        assert!(service.instances.is_empty(), "nobody answers");
+        return "closed".into();
+    }
+    let name = &service.name;
     format!("service={name} strip={} rule={}", route.strip, chosen.rule)
 }
 
