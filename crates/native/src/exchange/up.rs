@@ -48,6 +48,10 @@ impl Up<'_> {
             }
             self.sink.prepare(&self.cx.worker.buffers);
             let moved = pump(&mut self.source, &mut self.sink).map_err(Fault::BadRequestBody)?;
+            if !self.sink.is_empty() {
+                // The end of a body may come without a byte of it, and is not held either.
+                self.progress.streamed();
+            }
             if let Some(most) = self.plan.most {
                 self.measure(most)?;
             }
