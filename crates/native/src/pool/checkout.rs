@@ -513,14 +513,18 @@ fn look(home: &Home, live: &Rc<ServiceLive>, want: Want<'_>, tried: Tried, now: 
     look_among(home, live, key, tried, now)
 }
 
-/// The instance that a client sticks to, unless it is gone, down, or tried already.
+/// The instance that a client sticks to, unless it is gone, down, full while it is half-open, or tried already.
 #[cold]
 fn look_at(live: &Rc<ServiceLive>, id: u32, tried: Tried, now: u64) -> Look {
     let newest = live.newest();
     let live = newest.as_ref().unwrap_or(live);
     match live.place(id) {
         Some(index) if !tried.has(id) && live.instances[index].shared.health.down_until() <= now => {
-            Hold::take(live, index).map_or(Look::Full, Look::One)
+            match Hold::take(live, index) {
+                Some(hold) => Look::One(hold),
+                None if live.instances[index].shared.health.is_sound() => Look::Full,
+                None => Look::None,
+            }
         }
         Some(_) | None => Look::None,
     }
