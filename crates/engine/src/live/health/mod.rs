@@ -22,7 +22,7 @@ pub use answers::{Grounds, Places};
 pub use checks::{CheckFlip, CheckOutcome, CheckRules, CheckState, LastCheck};
 pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
 pub use peers::{Peer, outliers};
-pub use room::{Place, Rank, Room};
+pub use room::{Needs, Place, Rank, Room};
 pub use slots::{Asked, IdlePlace, Slots, Wanted};
 pub use standing::{Standing, StandingEvent, StandingFlip, StandingRules};
 
