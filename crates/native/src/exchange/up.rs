@@ -3,6 +3,8 @@
 use std::io;
 use std::num::NonZeroU64;
 
+use pointsman_table::Balance;
+
 use super::context::Cx;
 use super::decide::Plan;
 use super::progress::{Answer, Progress};
@@ -61,6 +63,9 @@ impl Up<'_> {
             match moved {
                 Moved::Done => {
                     self.progress.uploaded();
+                    if self.plan.live.service.balance == Balance::PowerOfTwo {
+                        self.cx.record.sent();
+                    }
                     if let Some(copies) = &self.plan.copies {
                         copies.complete();
                     }
