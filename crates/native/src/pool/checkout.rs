@@ -9,7 +9,7 @@ use pointsman_engine::live::{Needs, Reason, RetryReason};
 use pointsman_table::Protocol;
 
 use super::announced::{Announced, ForClient, OpenFor};
-use super::connect::connect;
+use super::connect::{Unconnected, connect};
 use super::dials::{DialNote, Dials};
 use super::judge::{approach, ejections, failed, succeeded};
 use super::link::Link;
@@ -318,7 +318,7 @@ async fn new_connection(
     let open_for = want.for_client.map(|client| &*client.open_for);
     let connected = match connect(home, &hold.live, hold.index, open_for, deadline).await {
         // Idle connections hold descriptors that this request needs more.
-        Err(Fault::Exhausted) => {
+        Err(Unconnected { fault: Fault::Exhausted, .. }) => {
             if home.free_descriptors() == 0 {
                 // Those of other workers are closed by then.
                 tokio::time::sleep(2 * TICK).await;
@@ -335,8 +335,10 @@ async fn new_connection(
             }
             Ok(Checkout::new(hold, connected, false, want.opened_for()))
         }
-        Err(fault) => {
-            connect_failed(&hold, fault, deadline.now());
+        Err(Unconnected { fault, is_anothers }) => {
+            if !is_anothers {
+                connect_failed(&hold, fault, deadline.now());
+            }
             Err((fault, Rc::clone(&hold.instance)))
         }
     }
