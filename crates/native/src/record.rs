@@ -18,6 +18,8 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Record {
     started: Instant,
+    /// When it was sent to its instance last, for balances that go by latency; `None`: not yet, or with another balance.
+    sent: Cell<Option<Instant>>,
     /// The service that took it.
     pub(crate) service: Option<Rc<ServiceLive>>,
     /// The instance that it was sent to, the last one if there were several.
@@ -43,6 +45,7 @@ impl Record {
     pub(crate) fn new(started: Instant) -> Self {
         Self {
             started,
+            sent: Cell::new(None),
             service: None,
             instance: None,
             repeated: Cell::new(false),
@@ -62,10 +65,22 @@ impl Record {
         }
     }
 
+    /// Notes that it is sent to an instance now, or has been sent whole: what came before, such as waits, failed attempts
+    /// elsewhere and a slow client, says nothing about the instance.
+    #[cold]
+    pub(crate) fn sent(&self) {
+        self.sent.set(Some(begins()));
+    }
+
     /// Measures how long its instance took to answer, for balances that go by it.
     #[cold]
     pub(crate) fn answered(&self, instance: &InstanceLive, now: u64) {
-        instance.shared.load.measure(now, self.started.elapsed());
+        instance.shared.load.measure(now, self.waited());
+    }
+
+    /// How long its instance has had it.
+    fn waited(&self) -> Duration {
+        self.sent.get().unwrap_or(self.started).elapsed()
     }
 
     /// Whether it was sent again.
@@ -180,5 +195,20 @@ impl<'a> Meter<'a> {
         if let Some(noted) = self.1 {
             noted.down(count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_before_is_not_the_instances_time() {
+        const BEFORE: Duration = Duration::from_secs(600);
+        let Some(long_ago) = begins().checked_sub(BEFORE) else { return };
+        let record = Record::new(long_ago);
+        assert!(record.waited() >= BEFORE);
+        record.sent();
+        assert!(record.waited() < BEFORE);
     }
 }

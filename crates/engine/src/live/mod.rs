@@ -32,8 +32,8 @@ pub use counters::{
 pub use health::carried::CarriedHealth;
 pub use health::{
     Asked, Cause, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount,
-    Grounds, Health, HealthEvent, IdlePlace, InstanceError, LastCheck, Peer, Place, Places, Rank, Reason, Room, Slots,
-    Standing, StandingEvent, StandingFlip, StandingRules, Wanted, outliers,
+    Grounds, Health, HealthEvent, IdlePlace, InstanceError, LastCheck, Needs, Peer, Place, Places, Rank, Reason, Room,
+    Slots, Standing, StandingEvent, StandingFlip, StandingRules, Wanted, outliers,
 };
 pub use load::{Load, Turns};
 pub use rates::{Allowance, Rate, Rates};

@@ -77,6 +77,7 @@ use std::task::Poll;
 
 use futures_util::future::Either;
 use pointsman_engine::live::RetryReason;
+use pointsman_table::Balance;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::admit::LocalReply;
@@ -409,6 +410,9 @@ fn attempt(
     progress: &Progress<'_>,
 ) -> impl Future<Output = Result<Done, Fault>> {
     progress.begin_attempt(plan.login || checked_out.private);
+    if plan.live.service.balance == Balance::PowerOfTwo {
+        cx.record.sent();
+    }
     async move {
         let (link, instance) = checked_out.parts();
         let written = match link {

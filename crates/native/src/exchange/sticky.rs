@@ -147,7 +147,9 @@ impl Sticky {
         let cookie = live.service.cookie()?;
         let stuck = self.wanted == Some(instance.id);
         let is_ours = |line: &[u8]| cookie_value(first_pair(line).0, &cookie.name).is_some();
-        let is_set = set_cookies(head).any(is_ours);
+        // The instance's own lines may be removed by the service's keys, all of them.
+        let is_without = base.is_some_and(|base| base.names().any(|name| name.eq_ignore_ascii_case(SET_COOKIE)));
+        let is_set = !is_without && set_cookies(head).any(is_ours);
         let is_preserved = is_set && cookie.has(CookieFlag::Preserve);
         let is_rewritten = is_set && !is_preserved;
         let mut added = Vec::new();

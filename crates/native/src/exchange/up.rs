@@ -3,6 +3,8 @@
 use std::io;
 use std::num::NonZeroU64;
 
+use pointsman_table::Balance;
+
 use super::context::Cx;
 use super::decide::Plan;
 use super::progress::{Answer, Progress};
@@ -48,6 +50,10 @@ impl Up<'_> {
             }
             self.sink.prepare(&self.cx.worker.buffers);
             let moved = pump(&mut self.source, &mut self.sink).map_err(Fault::BadRequestBody)?;
+            if !self.sink.is_empty() {
+                // The end of a body may come without a byte of it, and is not held either.
+                self.progress.streamed();
+            }
             if let Some(most) = self.plan.most {
                 self.measure(most)?;
             }
@@ -57,6 +63,9 @@ impl Up<'_> {
             match moved {
                 Moved::Done => {
                     self.progress.uploaded();
+                    if self.plan.live.service.balance == Balance::PowerOfTwo {
+                        self.cx.record.sent();
+                    }
                     if let Some(copies) = &self.plan.copies {
                         copies.complete();
                     }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Instant;
 
-use pointsman_engine::live::{Place, Rank};
+use pointsman_engine::live::{Needs, Place, Rank};
 
 use super::view::ServiceLive;
 use crate::fault::Fault;
@@ -62,7 +62,7 @@ pub(crate) async fn admit(
     let end = deadline.after(patience);
     loop {
         let rank = if guard.is_half_closed() { Rank::HalfClosed } else { Rank::New };
-        let place = bounded.queue.enter_within(rank, live.longest_queue()).ok_or(Fault::QueueFull)?;
+        let place = bounded.queue.enter_within(rank, Needs::Any, live.longest_queue()).ok_or(Fault::QueueFull)?;
         if let Some(admitted) = guard.until_half_closed(in_turn(live, limit, &place, end, deadline)).await {
             return admitted;
         }

@@ -5,15 +5,16 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pointsman_engine::live::{Place, Rank, Reason, RetryReason};
+use pointsman_engine::live::{Needs, Reason, RetryReason};
 use pointsman_table::Protocol;
 
 use super::announced::{Announced, ForClient, OpenFor};
-use super::connect::connect;
+use super::connect::{Unconnected, connect};
 use super::dials::{DialNote, Dials};
 use super::judge::{approach, ejections, failed, succeeded};
 use super::link::Link;
 use super::pick::{Picked, Tried, pick};
+use super::queue::{Look, Turns, at_once, in_turn};
 use super::view::{Connected, Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::{Deadline, TICK};
@@ -30,8 +31,6 @@ const ANY_AGE: u64 = u64::MAX;
 /// How long a request waits for other workers to close idle connections to an instance at its `maxconn`. They do so at
 /// once; the limit is for one that is stuck.
 const GIVE_UP: Duration = Duration::from_secs(1);
-/// How often, in milliseconds, requests in the queue look again without being called: an ejection may be over.
-const LOOK_AGAIN: u64 = 1_000;
 /// How often another worker may take the slot, between the pick and our attempt to take it, before all count as full.
 const LOST: usize = 4;
 
@@ -319,7 +318,7 @@ async fn new_connection(
     let open_for = want.for_client.map(|client| &*client.open_for);
     let connected = match connect(home, &hold.live, hold.index, open_for, deadline).await {
         // Idle connections hold descriptors that this request needs more.
-        Err(Fault::Exhausted) => {
+        Err(Unconnected { fault: Fault::Exhausted, .. }) => {
             if home.free_descriptors() == 0 {
                 // Those of other workers are closed by then.
                 tokio::time::sleep(2 * TICK).await;
@@ -336,8 +335,10 @@ async fn new_connection(
             }
             Ok(Checkout::new(hold, connected, false, want.opened_for()))
         }
-        Err(fault) => {
-            connect_failed(&hold, fault, deadline.now());
+        Err(Unconnected { fault, is_anothers }) => {
+            if !is_anothers {
+                connect_failed(&hold, fault, deadline.now());
+            }
             Err((fault, Rc::clone(&hold.instance)))
         }
     }
@@ -402,101 +403,14 @@ async fn hold(
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    let passes = tried.count() > 0 || want.stuck_to.is_some();
-    let turns = Turns { live, guard: want.guard, tried, passes };
+    let is_particular = tried.count() > 0 || want.stuck_to.is_some();
+    let needs = if is_particular { Needs::Some } else { Needs::Any };
+    let turns = Turns { live, guard: want.guard, tried, needs };
     in_turn(&turns, deadline, || look(home, live, want, tried, deadline.now())).await
 }
 
-/// How a request queues.
-struct Turns<'a> {
-    live: &'a ServiceLive,
-    guard: &'a Guard<'a>,
-    tried: Tried,
-    /// The free slots may be ones that it may not use.
-    passes: bool,
-}
-
-/// Looks, if nobody queues. `None`: the request must wait.
-fn at_once(live: &ServiceLive, look: impl Fn() -> Look) -> Option<Option<Hold>> {
-    if live.room().has_queue() { None } else { look().found() }
-}
-
-/// Looks at once if nobody waits, or else whenever it is its turn. A half-closed client goes behind the others.
-async fn in_turn(turns: &Turns<'_>, deadline: &Deadline, look: impl Fn() -> Look) -> Result<Option<Hold>, Fault> {
-    if let Some(found) = at_once(turns.live, &look) {
-        return Ok(found);
-    }
-    let room = turns.live.room();
-    let end = deadline.after(turns.live.patience());
-    loop {
-        let place = room.enter_within(turns.rank(), turns.live.longest_queue()).ok_or(Fault::Full)?;
-        let found = turns.guard.until_half_closed(turns.wait(&place, end, deadline, &look)).await;
-        if let Some(found) = found {
-            return found;
-        }
-    }
-}
-
-impl Turns<'_> {
-    fn rank(&self) -> Rank {
-        match (self.guard.is_half_closed(), self.tried.returning) {
-            (true, _) => Rank::HalfClosed,
-            (false, true) => Rank::Returning,
-            (false, false) => Rank::New,
-        }
-    }
-
-    async fn wait(
-        &self,
-        place: &Place<'_>,
-        end: u64,
-        deadline: &Deadline,
-        look: impl Fn() -> Look,
-    ) -> Result<Option<Hold>, Fault> {
-        loop {
-            turn(self.live, place, end, deadline).await?;
-            match look().found() {
-                Some(found) => return Ok(found),
-                None if self.passes || self.live.is_superseded() => place.pass(),
-                None => {}
-            }
-        }
-    }
-}
-
-/// Waits until it is this request's turn to look for a slot.
-async fn turn(live: &ServiceLive, place: &Place<'_>, end: u64, deadline: &Deadline) -> Result<(), Fault> {
-    loop {
-        let again = deadline.now() + LOOK_AGAIN;
-        match deadline.until(end.min(again), place.turn()).await {
-            Ok(()) => return Ok(()),
-            Err(_) if end <= deadline.now() => return Err(Fault::Full),
-            // The first in the queue looks.
-            Err(_) => live.room().call(),
-        }
-    }
-}
-
-/// The outcome of a pick without queueing.
-enum Look {
-    One(Hold),
-    Full,
-    None,
-}
-
-impl Look {
-    /// The outcome, unless the request must wait: an instance, or none.
-    fn found(self) -> Option<Option<Hold>> {
-        match self {
-            Self::One(hold) => Some(Some(hold)),
-            Self::None => Some(None),
-            Self::Full => None,
-        }
-    }
-}
-
 /// Picks among the instances of the newest table, or else of the request's own table.
-fn look(home: &Home, live: &Rc<ServiceLive>, want: Want<'_>, tried: Tried, now: u64) -> Look {
+fn look(home: &Home, live: &Rc<ServiceLive>, want: Want<'_>, tried: Tried, now: u64) -> Look<Hold> {
     let key = want.key;
     if let Some(id) = want.stuck_to {
         match look_at(live, id, tried, now) {
@@ -513,20 +427,24 @@ fn look(home: &Home, live: &Rc<ServiceLive>, want: Want<'_>, tried: Tried, now: 
     look_among(home, live, key, tried, now)
 }
 
-/// The instance that a client sticks to, unless it is gone, down, or tried already.
+/// The instance that a client sticks to, unless it is gone, down, full while it is half-open, or tried already.
 #[cold]
-fn look_at(live: &Rc<ServiceLive>, id: u32, tried: Tried, now: u64) -> Look {
+fn look_at(live: &Rc<ServiceLive>, id: u32, tried: Tried, now: u64) -> Look<Hold> {
     let newest = live.newest();
     let live = newest.as_ref().unwrap_or(live);
     match live.place(id) {
         Some(index) if !tried.has(id) && live.instances[index].shared.health.down_until() <= now => {
-            Hold::take(live, index).map_or(Look::Full, Look::One)
+            match Hold::take(live, index) {
+                Some(hold) => Look::One(hold),
+                None if live.instances[index].shared.health.is_sound() => Look::Full,
+                None => Look::None,
+            }
         }
         Some(_) | None => Look::None,
     }
 }
 
-fn look_among(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
+fn look_among(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look<Hold> {
     for _ in 0..LOST {
         match home.with_rng(|rng| pick(live, key, tried, now, rng)) {
             Picked::None => return Look::None,
@@ -588,7 +506,7 @@ impl Private {
         guard: &Guard<'_>,
         deadline: &Deadline,
     ) -> Result<Checkout, Fault> {
-        let turns = Turns { live, guard, tried: Tried::default(), passes: true };
+        let turns = Turns { live, guard, tried: Tried::default(), needs: Needs::Some };
         let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
         // It looks for this instance alone, so there is one.
         let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;

@@ -32,6 +32,20 @@ const ACCEPT: &str = "not accepted";
 const HANDSHAKE: &str = "accepted, but the TLS handshake was not done";
 const SETTINGS: &str = "accepted, but the settings of HTTP/2 did not come";
 
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unconnected {
+    pub(crate) fault: Fault,
+    /// Another request opened the connection, and has counted the failure.
+    pub(crate) is_anothers: bool,
+}
+
+impl From<Fault> for Unconnected {
+    fn from(fault: Fault) -> Self {
+        Self { fault, is_anothers: false }
+    }
+}
+
 /// A connection on its way.
 struct Dial<'a> {
     home: &'a Home,
@@ -52,32 +66,33 @@ pub(crate) async fn connect(
     index: usize,
     open_for: Option<&OpenFor>,
     deadline: &Deadline,
-) -> Result<Connected, Fault> {
+) -> Result<Connected, Unconnected> {
     let dial = Dial { home, deadline, open_for, missing: Cell::new(ACCEPT) };
     if !live.instances[index].is_shared() {
-        return open_one(&dial, live, index).await;
+        return Ok(open_one(&dial, live, index).await?);
     }
     Box::pin(share(&dial, live, index)).await
 }
 
 /// A place on a connection that another request opens, or else on a new one.
-async fn share(dial: &Dial<'_>, live: &ServiceLive, index: usize) -> Result<Connected, Fault> {
+async fn share(dial: &Dial<'_>, live: &ServiceLive, index: usize) -> Result<Connected, Unconnected> {
     let (instance, end) = (&live.instances[index], dial.deadline.after(live.service.timeouts.connect));
     loop {
         if let Some(connected) = instance.share() {
             return Ok(connected);
         }
-        let Some(way) = instance.ways().first().cloned() else { return Err(Fault::ConnectRefused) };
+        let Some(way) = instance.ways().first().cloned() else { return Err(Fault::ConnectRefused.into()) };
         match way.pool.sharing.opener() {
             Opener::We(opens) => {
                 let opened = open_one(dial, live, index).await;
                 if let Err(fault) = opened {
                     opens.fail(fault);
                 }
-                return opened;
+                return Ok(opened?);
             }
             Opener::Another(upcoming) => {
-                dial.deadline.until(end, upcoming.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
+                let opened = dial.deadline.until(end, upcoming.wait()).await.unwrap_or(Err(Fault::ConnectTimeout));
+                opened.map_err(|fault| Unconnected { fault, is_anothers: true })?;
             }
         }
     }

@@ -122,7 +122,7 @@ async fn body(stream: &mut Stream, mut buffer: Vec<u8>, length: BodyLength) -> R
         };
         let is_read = used == buffer.len();
         buffer.drain(..used);
-        if body.len() == CHECKED_BODY {
+        if body.len() == CHECKED_BODY || reader.is_done() {
             return Ok(body);
         }
         if (is_read || used == 0) && stream.read_buf(&mut buffer).await? == 0 {
@@ -130,6 +130,29 @@ async fn body(stream: &mut Stream, mut buffer: Vec<u8>, length: BodyLength) -> R
                 true => Ok(body),
                 false => Err(CheckFailure::of("got half an answer: the connection was closed")),
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_keeps_the_connection_has_answered_with_the_last_byte() {
+        for (sent, length) in [("ok", BodyLength::Length(2)), ("2\r\nok\r\n0\r\n\r\n", BodyLength::Chunked)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            server.write_all(sent.as_bytes()).await.unwrap();
+            let mut client = Stream::Tcp(client);
+            let read = tokio::time::timeout(Duration::from_secs(10), body(&mut client, Vec::new(), length)).await;
+            let read = read.unwrap_or_else(|_| panic!("{length:?}: it waits for the end of the connection"));
+            assert_eq!(read.unwrap(), b"ok", "{length:?}");
         }
     }
 }

@@ -66,6 +66,17 @@ pub(super) enum Unfound {
     Denied(Box<str>),
     /// They say nothing, or that they cannot tell.
     Silent(Box<str>),
+    /// They tell these of one family, and cannot tell those of the other.
+    Partly(Located, Box<str>),
+}
+
+impl Unfound {
+    /// The reason, in words.
+    pub(super) fn why(self) -> Box<str> {
+        match self {
+            Self::Denied(why) | Self::Silent(why) | Self::Partly(_, why) => why,
+        }
+    }
 }
 
 /// All wanted names.
@@ -213,7 +224,23 @@ impl NameState {
                 ttl.clamp(SHORTEST, LONGEST)
             }
             Ok(_) => self.fail(Unfound::Denied("it has no address".into())),
+            Err(Unfound::Partly(part, why)) => self.take_part(part, why),
             Err(failure) => self.fail(failure),
+        }
+    }
+
+    /// Takes the addresses of one family, and keeps those that are known of the other.
+    fn take_part(&mut self, part: Located, why: Box<str>) -> Duration {
+        let is_told = |address: &IpAddr| part.addresses.iter().any(|told| told.is_ipv4() == address.is_ipv4());
+        let known = self.resolved.iter().flat_map(|resolved| &resolved.addresses).copied();
+        let kept: Vec<_> = known.filter(|address| !is_told(address)).collect();
+        match &mut self.resolved {
+            Some(resolved) if !kept.is_empty() => {
+                let told = part.addresses.iter().map(IpAddr::to_canonical);
+                resolved.addresses = ordered(kept.into_iter().chain(told));
+                self.fail(Unfound::Silent(why))
+            }
+            _ => self.take(Ok(part)),
         }
     }
 
@@ -225,7 +252,7 @@ impl NameState {
         let longest = if is_unknown { LONGEST_PAUSE_OF_UNKNOWN } else { LONGEST_PAUSE };
         let failure = match failure {
             Unfound::Silent(_) if self.failures == 1 && !is_unknown => None,
-            Unfound::Silent(why) | Unfound::Denied(why) => Some(why),
+            failure => Some(failure.why()),
         };
         self.resolved = Some(Resolved { addresses, records, failure });
         SHORTEST.saturating_mul(2u32.saturating_pow(self.failures - 1)).min(longest)
@@ -302,6 +329,32 @@ mod tests {
         assert_eq!(known(&book, "b"), "[] no such name");
         book.want(&names(&["b"]), later);
         assert!(book.news().unwrap().keys().map(|name| &**name).eq(["b"]));
+    }
+
+    #[test]
+    fn half_an_answer_takes_nothing_away() {
+        let mut now = Instant::now();
+        let mut book = Book::default();
+        book.want(&names(&["a"]), now);
+        let located = |addresses: &[&str]| Located {
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            records: Vec::new(),
+            ttl: Duration::from_secs(5),
+        };
+        let partly = |address| Err(Unfound::Partly(located(&[address]), "SERVFAIL".into()));
+        for (answer, expected) in [
+            (partly("10.0.0.1"), "[10.0.0.1] "),
+            (partly("10.0.0.2"), "[10.0.0.2] "),
+            (Ok(located(&["10.0.0.2", "fd00::2"])), "[10.0.0.2, fd00::2] "),
+            (partly("fd00::3"), "[10.0.0.2, fd00::3] "),
+            (partly("fd00::3"), "[10.0.0.2, fd00::3] SERVFAIL"),
+            (Ok(located(&["fd00::3"])), "[fd00::3] "),
+        ] {
+            let Ask { lane, .. } = book.ask(now).remove(0);
+            book.take("a", lane, answer, now);
+            assert_eq!(known(&book, "a"), expected);
+            now = book.due().unwrap();
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
@@ -54,6 +54,7 @@ impl Lookup {
     pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Box<str>> {
         match self.look_up(&format!("{name}."), true).await {
             Ok(located) => Ok(located.addresses),
+            Err(Unfound::Partly(part, _)) => Ok(part.addresses),
             Err(Unfound::Denied(why) | Unfound::Silent(why)) => Err(why),
         }
     }
@@ -77,11 +78,16 @@ impl Lookup {
         let name = Name::from_ascii(name).map_err(|error| Unfound::Denied(error.to_string().into()))?;
         let mut answer = Err(Unfound::Denied("the settings of name servers cannot be used".into()));
         for resolver in &*self.resolvers {
-            answer = match records {
+            let next = match records {
                 true => resolver.records(name.clone(), patient).await,
                 false => resolver.look_up(name.clone(), patient).await,
             };
-            if !matches!(answer, Err(Unfound::Silent(_))) {
+            answer = match (answer, next) {
+                // The best that was told, if nobody tells all.
+                (Err(part @ Unfound::Partly(..)), Err(Unfound::Silent(_))) => Err(part),
+                (_, next) => next,
+            };
+            if !matches!(answer, Err(Unfound::Silent(_) | Unfound::Partly(..))) {
                 break;
             }
         }
@@ -117,11 +123,33 @@ impl Resolver {
         Ok(Located { addresses: Vec::new(), records: records.collect(), ttl: left(found.valid_until()) })
     }
 
+    /// The addresses of both families.
     async fn look_up(&self, name: Name, patient: bool) -> Result<Located, Unfound> {
-        let patience = self.patience(patient);
-        let answer = timeout(patience, self.resolver.lookup_ip(name)).await.unwrap_or(Err(NetError::Timeout));
+        let one = |family| self.family(name.clone(), family, patient);
+        let (ipv4, ipv6) = tokio::join!(one(RecordType::A), one(RecordType::AAAA));
+        both(ipv4, ipv6)
+    }
+
+    async fn family(&self, name: Name, family: RecordType, patient: bool) -> Result<Located, Unfound> {
+        let asked = self.resolver.lookup(name, family);
+        let answer = timeout(self.patience(patient), asked).await.unwrap_or(Err(NetError::Timeout));
         let found = answer.map_err(|error| failure(&error))?;
-        Ok(Located { addresses: found.iter().collect(), records: Vec::new(), ttl: left(found.valid_until()) })
+        let addresses = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+        Ok(Located { addresses, records: Vec::new(), ttl: left(found.valid_until()) })
+    }
+}
+
+/// The addresses of both families. If a name server cannot tell those of one, it has told a part.
+fn both(ipv4: Result<Located, Unfound>, ipv6: Result<Located, Unfound>) -> Result<Located, Unfound> {
+    match (ipv4, ipv6) {
+        (Ok(mut all), Ok(more)) => {
+            all.addresses.extend(more.addresses);
+            all.ttl = all.ttl.min(more.ttl);
+            Ok(all)
+        }
+        (Ok(one), Err(Unfound::Denied(_))) | (Err(Unfound::Denied(_)), Ok(one)) => Ok(one),
+        (Ok(part), Err(other)) | (Err(other), Ok(part)) => Err(Unfound::Partly(part, other.why())),
+        (Err(Unfound::Denied(_)), Err(other)) | (Err(other), Err(_)) => Err(other),
     }
 }
 
@@ -165,7 +193,6 @@ fn settings(servers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
     let servers = if servers.is_empty() { known } else { servers.iter().map(server).collect() };
     options.timeout = options.timeout.min(LONGEST);
     options.num_concurrent_reqs = 1;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // `book` keeps the answers, asks again when they expire, and bounds the number of lookups.
     options.cache_size = 0;
     options.max_active_requests = usize::from(u16::MAX);
@@ -184,8 +211,13 @@ mod tests {
 
     use super::*;
 
-    /// A name server that answers everything with this code (RFC 1035 §4.1.1), and with 10.0.0.1 if it is 0.
+    /// A name server that answers everything with this code (RFC 1035 §4.1.1).
     fn name_server(code: u8) -> SocketAddr {
+        serve(code, code)
+    }
+
+    /// One that answers with these codes for IPv4 and IPv6; if it is 0, with 10.0.0.1 and 2001:db8::1.
+    fn serve(ipv4: u8, ipv6: u8) -> SocketAddr {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -193,16 +225,45 @@ mod tests {
             while let Ok((_, peer)) = socket.recv_from(&mut question) {
                 // The name ends with a zero; type and class follow.
                 let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
-                let has_address = code == 0 && question[end + 1] == 1;
+                let (code, kind, data) = match question[end + 1] {
+                    1 => (ipv4, 1, vec![10, 0, 0, 1]),
+                    _ => (ipv6, 28, [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[1]].concat()),
+                };
                 let mut answer = question[..2].to_vec();
-                answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
+                answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(code == 0), 0, 0, 0, 0]);
                 answer.extend(&question[12..end + 4]);
-                let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 0, 0, 1];
-                answer.extend(record.iter().filter(|_| has_address));
+                if code == 0 {
+                    answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 9, 0, data.len() as u8]);
+                    answer.extend(data);
+                }
                 let _ = socket.send_to(&answer, peer);
             }
         });
         address
+    }
+
+    const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const IPV6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+    /// A family without addresses is told; one that could not be asked for is not.
+    #[tokio::test]
+    async fn half_an_answer_is_none() {
+        let (ok, fails, unknown) = (0, 2, 3);
+        for (servers, expected) in [
+            (vec![serve(ok, unknown)], Ok(vec![IPV4])),
+            (vec![serve(unknown, ok)], Ok(vec![IPV6])),
+            (vec![serve(fails, ok)], Err(vec![IPV6])),
+            (vec![serve(ok, fails)], Err(vec![IPV4])),
+            (vec![serve(fails, ok), serve(ok, ok)], Ok(vec![IPV4, IPV6])),
+            (vec![serve(fails, ok), serve(fails, fails)], Err(vec![IPV6])),
+        ] {
+            let found = match Lookup::new(&servers).look_up("web.test.", true).await {
+                Ok(found) => Ok(found.addresses),
+                Err(Unfound::Partly(part, _)) => Err(part.addresses),
+                Err(other) => panic!("{other:?} instead of {expected:?}"),
+            };
+            assert_eq!(found, expected);
+        }
     }
 
     /// By itself, the library starts with any of several name servers, and accepts a refusal.
@@ -212,7 +273,7 @@ mod tests {
         for _ in 0..8 {
             let lookup = Lookup::new(&[fails, refuses, knows]);
             let found = lookup.look_up("web.test.", true).await.unwrap();
-            assert_eq!(found.addresses, [IpAddr::from([10, 0, 0, 1])]);
+            assert_eq!(found.addresses, [IPV4, IPV6]);
         }
     }
 }

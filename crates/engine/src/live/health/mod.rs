@@ -22,7 +22,7 @@ pub use answers::{Grounds, Places};
 pub use checks::{CheckFlip, CheckOutcome, CheckRules, CheckState, LastCheck};
 pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
 pub use peers::{Peer, outliers};
-pub use room::{Place, Rank, Room};
+pub use room::{Needs, Place, Rank, Room};
 pub use slots::{Asked, IdlePlace, Slots, Wanted};
 pub use standing::{Standing, StandingEvent, StandingFlip, StandingRules};
 
@@ -335,12 +335,13 @@ impl Health {
     }
 
     /// Records the outcome of a check. A flip increases the service's count; one that brings the instance back also ends
-    /// its ejection.
+    /// its ejections.
     pub fn checked(&self, now: u64, rules: CheckRules, outcome: &CheckOutcome) -> Option<CheckFlip> {
         let flip = self.checks.record(now, rules, outcome);
         if flip == Some(CheckFlip::Rose) {
             // What requests saw while it was down says nothing about it now.
             self.succeeded(now);
+            self.pardon();
             self.since.store(now, Relaxed);
         }
         flip.inspect(|_| self.flips.add())
@@ -573,6 +574,18 @@ mod tests {
         assert_eq!([(); 3].map(|()| health.failed(40).is_some()), [false, false, true]);
         assert_eq!(health.checked(50, RULES, &outcome(true)), None);
         assert!(!health.is_up(50));
+    }
+
+    #[test]
+    fn checks_that_bring_it_back_end_an_ejection_for_its_answers() {
+        let health = Health::default();
+        health.checked(5, RULES, &outcome(false));
+        let standing = Standing::Ejected { until: 60_000, spells: 1 };
+        health.answers.recall(standing, 10, Grounds::Status(5, 503));
+        assert_eq!(health.checked(20, RULES, &outcome(true)), None);
+        assert!(health.takes_place(20));
+        assert_eq!(health.checked(30, RULES, &outcome(true)), Some(CheckFlip::Rose));
+        assert!(health.is_up(30) && health.is_sound());
     }
 
     #[test]

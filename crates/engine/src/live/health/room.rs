@@ -13,7 +13,7 @@
 
 #![expect(clippy::disallowed_types, reason = "locked only while requests queue, never by one that finds room")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,10 @@ pub struct Room {
 #[derive(Debug, Default)]
 struct Queue {
     waiters: BTreeMap<Ticket, Waiter>,
+    /// Those that have not passed: the first of them is next.
+    looking: BTreeSet<Ticket>,
+    /// How many may use only some instances.
+    particular: usize,
     entered: u64,
 }
 
@@ -55,9 +59,19 @@ pub enum Rank {
     HalfClosed,
 }
 
+/// What a request in the queue may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Any slot that is given back.
+    Any,
+    /// Those of some instances: its client sticks to one, or it has tried the others.
+    Some,
+}
+
 #[derive(Debug)]
 struct Waiter {
     state: State,
+    needs: Needs,
     waker: Option<Waker>,
 }
 
@@ -89,7 +103,7 @@ impl Room {
     pub fn call(&self) {
         if self.has_queue() {
             let mut queue = self.lock();
-            queue.waiters.values_mut().filter(|waiter| waiter.state == State::Passed).for_each(Waiter::wait);
+            queue.recall();
             let next = queue.call_next();
             drop(queue);
             next.into_iter().for_each(Waker::wake);
@@ -98,27 +112,28 @@ impl Room {
 
     /// A place in the queue. `None`: too many wait already.
     pub fn enter(&self, rank: Rank) -> Option<Place<'_>> {
-        self.enter_within(rank, Self::MOST)
+        self.enter_within(rank, Needs::Any, Self::MOST)
     }
 
-    /// The same for a queue of this length.
-    pub fn enter_within(&self, rank: Rank, most: u32) -> Option<Place<'_>> {
+    /// The same for a queue of this length. Requests that may use only some instances have as many places of their own:
+    /// while their instances are full, they keep no place from those that others could serve.
+    pub fn enter_within(&self, rank: Rank, needs: Needs, most: u32) -> Option<Place<'_>> {
         let mut queue = self.lock();
-        if queue.waiters.len() >= most as usize {
+        if queue.of(needs) >= most as usize {
             return None;
         }
         queue.entered += 1;
         let ticket = Ticket { rank, number: queue.entered };
-        let first = queue.waiters.range(..ticket).all(|(_, before)| before.state == State::Passed);
-        let state = if first { State::Called } else { State::Waiting };
-        queue.waiters.insert(ticket, Waiter { state, waker: None });
+        let is_first = queue.looking.first().is_none_or(|first| ticket < *first);
+        let state = if is_first { State::Called } else { State::Waiting };
+        queue.add(ticket, Waiter { state, needs, waker: None });
         self.count(&queue);
         drop(queue);
         Some(Place { room: self, ticket })
     }
 
     fn count(&self, queue: &Queue) {
-        // There are at most as many as `enter_within` allows.
+        // There are at most twice as many as `enter_within` allows, and no memory holds 2^32 of them.
         self.waiting.store(queue.waiters.len() as u32, SeqCst);
     }
 
@@ -128,9 +143,37 @@ impl Room {
 }
 
 impl Queue {
+    /// How many wait of this kind.
+    fn of(&self, needs: Needs) -> usize {
+        match needs {
+            Needs::Any => self.waiters.len() - self.particular,
+            Needs::Some => self.particular,
+        }
+    }
+
+    fn add(&mut self, ticket: Ticket, waiter: Waiter) {
+        self.particular += usize::from(waiter.needs == Needs::Some);
+        self.looking.insert(ticket);
+        self.waiters.insert(ticket, waiter);
+    }
+
+    fn remove(&mut self, ticket: Ticket) {
+        self.looking.remove(&ticket);
+        let waiter = self.waiters.remove(&ticket);
+        self.particular -= usize::from(waiter.is_some_and(|waiter| waiter.needs == Needs::Some));
+    }
+
+    /// Has those that have passed look again.
+    fn recall(&mut self) {
+        if self.looking.len() < self.waiters.len() {
+            self.waiters.values_mut().filter(|waiter| waiter.state == State::Passed).for_each(Waiter::wait);
+            self.looking = self.waiters.keys().copied().collect();
+        }
+    }
+
     /// Calls the first that has not passed. The caller wakes it once the lock is released.
     fn call_next(&mut self) -> Option<Waker> {
-        let next = self.waiters.values_mut().find(|waiter| waiter.state != State::Passed)?;
+        let next = self.waiters.get_mut(self.looking.first()?)?;
         next.state = State::Called;
         next.waker.take()
     }
@@ -166,6 +209,15 @@ impl Place<'_> {
         Poll::Pending
     }
 
+    /// Calls the first in the queue to look, as [`Room::call`] does, if this is the first of all: so that requests that
+    /// look again now and then do so once for all of them.
+    pub fn call_if_first(&self) {
+        let is_first = self.room.lock().waiters.first_key_value().is_some_and(|(first, _)| *first == self.ticket);
+        if is_first {
+            self.room.call();
+        }
+    }
+
     /// Lets those behind it look: it found no slot that it may use, but they may find one.
     pub fn pass(&self) {
         let mut queue = self.room.lock();
@@ -173,6 +225,7 @@ impl Place<'_> {
         // If it was called meanwhile, it looks again first.
         let Some(waiter) = waiter.filter(|waiter| waiter.state != State::Called) else { return };
         waiter.state = State::Passed;
+        queue.looking.remove(&self.ticket);
         let next = queue.call_next();
         drop(queue);
         next.into_iter().for_each(Waker::wake);
@@ -182,7 +235,7 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut queue = self.room.lock();
-        queue.waiters.remove(&self.ticket);
+        queue.remove(self.ticket);
         self.room.count(&queue);
         let next = queue.call_next();
         drop(queue);

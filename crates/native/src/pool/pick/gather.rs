@@ -19,20 +19,48 @@ enum Tier {
 /// Rebuilds the list if it is out of date.
 pub(super) fn refresh(list: &mut Candidates, live: &ServiceLive, now: u64) {
     if list.flips != live.flips() || list.valid_until <= now {
-        *list = among(live, |index| live.service.instances[index].takes_work(), now);
+        (*list, _) = among(live, |index| live.service.instances[index].takes_work(), |_| true, now);
     }
 }
 
 /// The list for a request that has tried all of the cached list, or is older than the newest table: without the
 /// instances that it has tried, and without those that the newest table gives no work, unless no others are left.
 pub(super) fn left(live: &ServiceLive, tried: Tried, now: u64) -> Candidates {
+    gathered(live, tried, |_| true, now).0
+}
+
+/// The list for a request while all candidates are full: without those of them that only get a trial. `None`: that leaves
+/// none that is up, or none of them gets only a trial.
+pub(super) fn instead_of_full(live: &ServiceLive, tried: Tried, now: u64) -> Option<Candidates> {
+    let is_sound = |index: usize| live.instances[index].shared.health.is_sound();
+    // With `panic`, those that are not sound count as up.
+    if live.service.panic.is_some() || (0..live.instances.len()).all(is_sound) {
+        return None;
+    }
+    let (list, up) = gathered(live, tried, |index| is_sound(index) || has_room(live, index), now);
+    up.then_some(list)
+}
+
+fn gathered(live: &ServiceLive, tried: Tried, serves: impl Fn(usize) -> bool, now: u64) -> (Candidates, bool) {
     let eligible = |index: usize| live.service.instances[index].takes_work() && !tried.has(live.instances[index].id);
     let current = |index: usize| eligible(index) && live.is_current(index);
     let any_current = (0..live.instances.len()).any(current);
-    among(live, |index| if any_current { current(index) } else { eligible(index) }, now)
+    among(live, |index| if any_current { current(index) } else { eligible(index) }, serves, now)
 }
 
-fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Candidates {
+/// Whether it is below its `maxconn`.
+pub(super) fn has_room(live: &ServiceLive, index: usize) -> bool {
+    let limit = live.service.instances[index].max_connections;
+    limit.is_none_or(|limit| !live.instances[index].shared.slots.is_full(limit))
+}
+
+/// The list, and whether its instances are up. `serves`: an instance for which it does not hold counts as down.
+fn among(
+    live: &ServiceLive,
+    eligible: impl Fn(usize) -> bool,
+    serves: impl Fn(usize) -> bool,
+    now: u64,
+) -> (Candidates, bool) {
     // Read first: a flip during the scan may be missed, and then the next pick must see that the count changed.
     let flips = live.flips();
     let (instances, mut valid_until) = (&live.service.instances, u64::MAX);
@@ -41,7 +69,7 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
         if down_until > now {
             valid_until = valid_until.min(down_until);
         }
-        down_until <= now
+        down_until <= now && serves(index)
     };
     let (indices, up) = best(&live.service, eligible, is_up, |index| live.instances[index].shared.health.is_sound());
     let (weights, changed) = ramp::weights(live, &indices, now);
@@ -54,7 +82,7 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
         ..Candidates::default()
     };
     candidates.weigh(weights);
-    candidates
+    (candidates, up)
 }
 
 /// The indices of the instances of the best tier, and whether that is one of those that are up. With `panic`, of all that

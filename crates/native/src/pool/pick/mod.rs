@@ -6,7 +6,8 @@
 //!
 //! An instance is *eligible* when it takes new work: weight above 0, not draining, not tried already for this request.
 //! Of those, instances that are up go before those ejected by failures, ordinary ones before backups, and ones
-//! with room before those at their `maxconn`. With `panic`, all ordinary ones count as up while too few are healthy. Backups serve when all others are down, not when they are full.
+//! with room before those at their `maxconn`. With `panic`, all ordinary ones count as up while too few are healthy. Backups serve when all others are down, not when they are full;
+//! one that is full and only due for a trial counts as down.
 //!
 //! All of this except room changes rarely. So each worker caches the candidates of each service until an instance of
 //! the service flips or an ejection ends: round robin over 1,000 instances costs as much as over 3.
@@ -27,7 +28,7 @@ pub use ramp::share_in_effect;
 pub(crate) use tried::Tried;
 
 use self::balance::Choice;
-use self::gather::{left, refresh};
+use self::gather::{has_room, instead_of_full, left, refresh};
 use super::candidates::Candidates;
 use super::view::ServiceLive;
 
@@ -58,6 +59,14 @@ pub(crate) fn pick(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64,
         let eligible = only.takes_work() && !tried.has(live.instances[0].id);
         return if eligible { Picked::One(0) } else { Picked::None };
     }
+    match among_best(live, key, tried, now, rng) {
+        Picked::Full => beside_trials(live, key, tried, now, rng),
+        picked => picked,
+    }
+}
+
+/// Picks among the instances of the best tier.
+fn among_best(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64, rng: &mut fastrand::Rng) -> Picked {
     if live.is_superseded() {
         return among(live, &left(live, tried, now), key, now, rng);
     }
@@ -67,6 +76,13 @@ pub(crate) fn pick(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64,
         return among_untried(live, &candidates, tried, key, now, rng);
     }
     among(live, &candidates, key, now, rng)
+}
+
+/// Picks another one when all are full: an instance that is due for a trial does not hold all traffic while what it was
+/// sent before the ejection takes its slots.
+#[cold]
+fn beside_trials(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64, rng: &mut fastrand::Rng) -> Picked {
+    instead_of_full(live, tried, now).map_or(Picked::Full, |others| among(live, &others, key, now, rng))
 }
 
 /// Picks one with room for a request that has tried some. It takes turns on the same circle as the others: on a circle
@@ -96,9 +112,4 @@ fn among(live: &ServiceLive, candidates: &Candidates, key: Option<u64>, now: u64
         return with_room.map_or(Picked::Full, Picked::One);
     }
     Choice { live, candidates, fits: |_| true, now }.one(key, rng).map_or(Picked::None, Picked::One)
-}
-
-fn has_room(live: &ServiceLive, index: usize) -> bool {
-    let limit = live.service.instances[index].max_connections;
-    limit.is_none_or(|limit| !live.instances[index].shared.slots.is_full(limit))
 }

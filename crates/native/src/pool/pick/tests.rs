@@ -137,6 +137,21 @@ fn one_at_its_maxconn_waits_behind_those_with_room() {
 }
 
 #[test]
+fn one_that_is_full_when_its_trial_is_due_does_not_hold_the_traffic() {
+    let live = service(&[("a", "h:1 maxconn=1"), ("c", "h:3 backup")]);
+    assert!(live.instances[0].shared.slots.take(std::num::NonZeroU32::MIN));
+    kill(&live, 0);
+    assert_eq!(picks_at(&live, 999, 2, None), "cc");
+    assert_eq!(picks_at(&live, 1_000, 2, None), "cc", "its trial is due");
+    live.instances[0].shared.slots.give();
+    assert_eq!(picks_at(&live, 1_000, 1, None), "a");
+    let live = service(&[("a", "h:1 maxconn=1"), ("b", "h:2 maxconn=1")]);
+    (0..2).for_each(|index| assert!(live.instances[index].shared.slots.take(std::num::NonZeroU32::MIN)));
+    kill(&live, 0);
+    assert_eq!(picks_at(&live, 1_000, 1, None), "*", "the other one is full as well");
+}
+
+#[test]
 fn one_that_was_tried_is_not_tried_again() {
     let live = service(&[("a", "h:1"), ("b", "h:2")]);
     let mut rng = fastrand::Rng::with_seed(7);
@@ -408,6 +423,12 @@ enum Standing {
     DownBackup,
 }
 
+impl Standing {
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Full | Self::FullBackup)
+    }
+}
+
 fn standing(live: &ServiceLive, index: usize, now: u64) -> Standing {
     let up = live.instances[index].shared.health.is_up(now);
     match (up, has_room(live, index), live.service.instances[index].backup) {
@@ -428,9 +449,24 @@ fn best(live: &ServiceLive, tried: Tried, now: u64) -> Vec<usize> {
     if eligible.iter().any(|index| live.is_current(*index)) {
         eligible.retain(|index| live.is_current(*index));
     }
-    let lowest = eligible.iter().map(|index| standing(live, *index, now)).min();
-    eligible.retain(|index| Some(standing(live, *index, now)) == lowest);
-    eligible
+    let among = |of: &dyn Fn(usize) -> Standing| {
+        let lowest = eligible.iter().map(|index| of(*index)).min();
+        let all = eligible.iter().copied().filter(|index| Some(of(*index)) == lowest).collect::<Vec<_>>();
+        (lowest, all)
+    };
+    let (lowest, all) = among(&|index| standing(live, index, now));
+    if lowest.is_some_and(|lowest| lowest.is_full()) {
+        // Those that are due for a trial do not stand in the way of others.
+        let others = among(&|index| match standing(live, index, now) {
+            full if !full.is_full() || live.instances[index].shared.health.is_sound() => full,
+            Standing::Full => Standing::Down,
+            _ => Standing::DownBackup,
+        });
+        if others.0.is_some_and(|lowest| lowest < Standing::Down) {
+            return others.1;
+        }
+    }
+    all
 }
 
 /// Keys of a service of up to eight instances.

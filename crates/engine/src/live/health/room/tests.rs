@@ -109,6 +109,42 @@ fn the_queue_is_bounded() {
     assert!(!room.has_queue() && room.enter(Rank::New).is_some());
 }
 
+#[test]
+fn those_that_may_use_only_some_instances_have_places_of_their_own() {
+    let room = Room::default();
+    let enter = |needs| room.enter_within(Rank::New, needs, 2);
+    let stuck: Vec<_> = (0..2).map(|_| enter(Needs::Some).expect("room")).collect();
+    assert!(enter(Needs::Some).is_none());
+    let others: Vec<_> = (0..2).map(|_| enter(Needs::Any).expect("others have room")).collect();
+    assert!(enter(Needs::Any).is_none());
+    assert_eq!(room.queued(), 4);
+    drop(stuck);
+    assert!(enter(Needs::Any).is_none() && enter(Needs::Some).is_some());
+    drop(others);
+    assert!(enter(Needs::Any).is_some() && !room.has_queue());
+}
+
+#[test]
+fn of_those_that_look_again_only_the_first_calls() {
+    let room = Room::default();
+    let places = [(); 3].map(|()| room.enter(Rank::New).expect("room"));
+    for place in &places {
+        assert!(place.turn_now());
+        place.pass();
+    }
+    places[1].call_if_first();
+    assert!(places.iter().all(|place| !place.turn_now()), "nobody was called");
+    places[0].call_if_first();
+    assert!(places[0].turn_now() && !places[1].turn_now());
+    places[0].pass();
+    assert!(places[1].turn_now(), "it looks again as well");
+    let [first, second, _third] = places;
+    drop(first);
+    assert!(second.turn_now(), "its turn is called again");
+    second.call_if_first();
+    assert!(second.turn_now(), "it is the first now");
+}
+
 /// Threads take, hold, give up and give back as fast as they can. If a call were lost, the last ones would wait for
 /// ever.
 #[test]
