@@ -130,7 +130,8 @@ impl JournalKeeper {
             }
         }
         self.last = Some(last);
-        if let Some(more @ 1..) = self.lines.len().checked_sub(MOST_LINES) {
+        // What can be written is, however much it is.
+        if let Some(more @ 1..) = self.lines.len().checked_sub(MOST_LINES).filter(|_| self.failed) {
             drop(self.lines.splice(..=more, [JournalLine::Lost { changes: more + 1 }]));
         }
     }

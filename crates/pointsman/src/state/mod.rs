@@ -27,6 +27,7 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pointsman_engine::live::DownBefore;
@@ -104,6 +105,8 @@ pub struct StateFile {
     /// The store is a folder.
     is_folder: bool,
     prefix: String,
+    /// Keeps other programs out as long as a copy of this is in use, by a write in the background, too.
+    lock: Option<Arc<File>>,
 }
 
 /// Keys with their values. When written, they are those of the table: there may be many.
@@ -164,7 +167,7 @@ impl StateFile {
         let parts = store.iter().chain([&settings.prefix]).flat_map(|part| part.bytes().chain([0]));
         let path = state.join("memory").join(format!("{:016x}.json", fnv(parts)));
         let is_folder = matches!(settings.location, Location::Directory(_));
-        Self { path, store, is_folder, prefix: settings.prefix.clone() }
+        Self { path, store, is_folder, prefix: settings.prefix.clone(), lock: None }
     }
 
     /// The state kept last, if any. A balancer whose endpoints have changed, perhaps there and back, finds the newest

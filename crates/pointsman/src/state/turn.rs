@@ -4,6 +4,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -17,16 +18,16 @@ const ENDING: &str = "lock";
 /// Pauses between two attempts: a program that hands over needs milliseconds.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Waits until no other program keeps the files beside this one; returns the lock, which keeps others waiting until it is
-/// dropped. Where files cannot be locked, there is none, and no wait.
-pub async fn turn(file: &StateFile) -> Option<File> {
+/// Waits until no other program keeps the files beside this one; it keeps others waiting until all its copies are dropped.
+/// Where files cannot be locked, nobody waits.
+pub async fn turn(file: StateFile) -> StateFile {
     let (mut pause, longest) = PAUSES;
     loop {
-        match locked(file) {
-            Ok(Some(lock)) => return Some(lock),
+        match locked(&file) {
+            Ok(Some(lock)) => return StateFile { lock: Some(Arc::new(lock)), ..file },
             Ok(None) => sleep(pause).await,
             // Whoever writes there says why it cannot.
-            Err(_) => return None,
+            Err(_) => return file,
         }
         pause = (pause * 2).min(longest);
     }
@@ -60,16 +61,19 @@ mod tests {
     async fn one_program_writes_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let file = |prefix| StateFile::new(folder.path(), &settings(&["http://a:1"], prefix));
-        let first = turn(&file("/x")).await;
-        assert!(first.is_some() && turn(&file("/y")).await.is_some(), "each prefix has its own");
-        let one = file("/x");
-        let second = turn(&one);
+        let first = turn(file("/x")).await;
+        assert!(first.lock.is_some() && turn(file("/y")).await.lock.is_some(), "each prefix has its own");
+        let second = turn(file("/x"));
         tokio::pin!(second);
         assert!(timeout(Duration::from_millis(50), &mut second).await.is_err());
+        // A write goes on in the background.
+        let beside = crate::state::journal::JournalFile::beside(&first);
         drop(first);
-        assert!(second.await.is_some());
+        assert!(timeout(Duration::from_millis(50), &mut second).await.is_err());
+        drop(beside);
+        assert!(second.await.lock.is_some());
         std::fs::write(folder.path().join("file"), "").unwrap();
         let nowhere = StateFile::new(&folder.path().join("file"), &settings(&["http://a:1"], "/x"));
-        assert!(turn(&nowhere).await.is_none(), "it goes on without");
+        assert!(turn(nowhere).await.lock.is_none(), "it goes on without");
     }
 }

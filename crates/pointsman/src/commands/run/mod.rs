@@ -400,20 +400,19 @@ async fn keep_state(
         let (status, ended) = (sources.status.clone(), sources.ended.clone());
         let snapshots = SnapshotSources { served, status, cluster, ended };
         let mut over = sources.ended.clone();
-        let snapshot = snapshot_keeper::keep(SnapshotFile::beside(&file), snapshots, around.clone());
-        let (stop, stopped) = watch::channel(false);
-        let journal = journal_keeper::keep(JournalFile::beside(&file), changes, stopped, around.clone());
-        let locked = file.clone();
-        let state = state_keeper::keep(file, sources, around);
         let (mut tenancy, mut last) = (tenure.clone(), (tenure.clone(), over.clone()));
         let begins = async {
             tenancy.begins().await;
-            turn::turn(&locked).await
+            turn::turn(file).await
         };
-        let _alone = tokio::select! {
-            alone = begins => alone,
+        let file = tokio::select! {
+            file = begins => file,
             _ = over.wait_for(|over| *over) => return,
         };
+        let snapshot = snapshot_keeper::keep(SnapshotFile::beside(&file), snapshots, around.clone());
+        let (stop, stopped) = watch::channel(false);
+        let journal = journal_keeper::keep(JournalFile::beside(&file), changes, stopped, around.clone());
+        let state = state_keeper::keep(file, sources, around);
         let both = async {
             tokio::join!(Box::pin(state), Box::pin(snapshot));
         };
