@@ -144,7 +144,7 @@ impl Access {
         let tells_trace = queue.has_recent() || (queue.has_destinations() && format.tells_trace());
         let mut headers = Vec::new();
         let page = queue.has_destinations().then(|| Unwritten::new(LineWriter::new(format, &mut headers)));
-        let recent = queue.has_recent().then(|| Unwritten::new(LineWriter::new(LineFormat::Json, &mut headers)));
+        let recent = queue.has_recent().then(|| Unwritten::new(LineWriter::in_memory(&mut headers)));
         let (page, recent) = (page.map(RefCell::new), recent.map(RefCell::new));
         let recent_left = Cell::new(RECENT_EACH_TICK);
         let tracer = traces.map(|settings| {
