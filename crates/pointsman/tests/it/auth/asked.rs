@@ -50,7 +50,7 @@ fn a_request_that_is_let_in_takes_headers_of_the_answer_over() {
     let value = format!("http://{}/verify?x=y Remote-User,X-Groups X-Missing Set-Cookie", auth.instance());
     let (_site, running) = serving(&backend.instance(), &[("services/a/forward_auth", &value)]);
     wait("it to be asked", || get(running.http, "a.test", "/").is_ok() && auth.requests() > 0);
-    let fields = "remote-user: eve\r\nRemote_User: eve\r\nX-Missing: eve\r\nx_groups: eve\r\nX-Own: mine\r\nX-Tell: 1\r\n\
+    let fields = "remote-user: eve\r\nRemote_User: eve\r\nRemote.User: eve\r\nX-Missing: eve\r\nx_groups: eve\r\nX-Own: mine\r\nX-Tell: 1\r\n\
                   Content-Length: 5\r\n";
     let answer = ask(&mut running.connect(), "POST", "/x?q=1", fields, "hello");
     let told = answer.text();
