@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! what texts ask for -> variables    first: later rules change what the request says
-//! redirect -> request_headers, response_headers, compress -> custom_settings -> virtual_path -> rewrite
+//! redirect -> maintenance -> request_id, request_headers, response_headers, compress -> custom_settings -> virtual_path
+//!   -> rewrite
 //! ```
 
 use std::fmt::Write as _;
@@ -54,6 +55,8 @@ pub(crate) struct Changes {
     pub(crate) variables: KeyedLines,
     /// Before passwords are asked.
     pub(crate) first: KeyedLines,
+    /// Before it is asked whether the service is closed.
+    pub(crate) redirect: KeyedLines,
     /// Before the path is cut.
     pub(crate) before: KeyedLines,
     /// After that.
@@ -70,7 +73,7 @@ impl Changes {
         changes.first.extend(policy.cors.as_ref().map(|cors| ("cors", words.cors(cors))));
         changes.variables.extend(words.variables());
         changes.before.extend(policy.request_id.then(|| ("request_id", REQUEST_ID.to_owned())));
-        changes.before.extend(policy.redirect.as_ref().map(|redirect| ("redirect", words.redirect(redirect))));
+        changes.redirect.extend(policy.redirect.as_ref().map(|redirect| ("redirect", words.redirect(redirect))));
         let request = policy.request_headers.as_ref();
         let response = policy.response_headers.as_ref();
         changes.before.extend(request.map(|lines| ("request_headers", words.headers(TextPlace::Request, lines))));
