@@ -70,7 +70,10 @@ impl Changes {
         let Some(policy) = service.policy.as_deref() else { return Ok(Self::default()) };
         let words = Words::new(service, policy, config)?;
         let mut changes = Self::default();
-        changes.first.extend(policy.cors.as_ref().map(|cors| ("cors", words.cors(cors))));
+        if let Some(cors) = &policy.cors {
+            changes.variables.push(("cors", allowed(cors)));
+            changes.first.push(("cors", PREFLIGHT.to_owned()));
+        }
         changes.variables.extend(words.variables());
         changes.before.extend(policy.request_id.then(|| ("request_id", REQUEST_ID.to_owned())));
         changes.redirect.extend(policy.redirect.as_ref().map(|redirect| ("redirect", words.redirect(redirect))));
@@ -85,6 +88,35 @@ impl Changes {
         }
         Ok(changes)
     }
+}
+
+/// Whether the page that asks may read answers, and what tells it so in every answer, also in those that turn a request away.
+fn allowed(cors: &Cors) -> String {
+    let mut text = "    http-request set-var(txn.origin) req.fhdr(origin)\n".to_owned();
+    let mut grant = |kind: &str, condition: &str| {
+        let first = "!{ var(txn.cors) -m found }";
+        writeln!(text, "    http-request set-var(txn.cors) str({kind}) if {first} {condition}")
+            .expect("a String takes all");
+    };
+    let exact = cors.origins.iter().filter_map(|origin| match origin {
+        Origin::Exact(name) => Some(&**name),
+        Origin::Below(..) => None,
+    });
+    exact.for_each(|name| grant("exact", &format!("{{ var(txn.origin) -m str -i {} }}", quote(name))));
+    for origin in &cors.origins {
+        if let Origin::Below(scheme, name) = origin {
+            let expression = format!("^{}[a-zA-Z0-9_-]+{}$", escaped(scheme), escaped(name));
+            grant("below", &format!("{{ var(txn.origin) -m reg -i {} }}", quote(&expression)));
+        }
+    }
+    if cors.any {
+        grant("any", "{ var(txn.origin) -m found }");
+    }
+    text.push_str(ALLOWED);
+    if !cors.is_uniform() {
+        text.push_str("    http-after-response add-header Vary Origin if !{ var(txn.preflight) -m bool }\n");
+    }
+    text
 }
 
 /// gzip is what clients read of HAProxy's codings. A line of HAProxy has at most 64 words.
@@ -176,36 +208,6 @@ impl<'a> Words<'a> {
             set(key, &format!("header{number}"), &format!("req.fhdr({name},1)"), "");
         }
         lines
-    }
-
-    /// Browsers that ask first are answered here; what they are told is added to every answer.
-    fn cors(&self, cors: &Cors) -> String {
-        let mut text = "    http-request set-var(txn.origin) req.fhdr(origin)\n".to_owned();
-        let mut grant = |kind: &str, condition: &str| {
-            let first = "!{ var(txn.cors) -m found }";
-            writeln!(text, "    http-request set-var(txn.cors) str({kind}) if {first} {condition}")
-                .expect("a String takes all");
-        };
-        let exact = cors.origins.iter().filter_map(|origin| match origin {
-            Origin::Exact(name) => Some(&**name),
-            Origin::Below(..) => None,
-        });
-        exact.for_each(|name| grant("exact", &format!("{{ var(txn.origin) -m str -i {} }}", quote(name))));
-        for origin in &cors.origins {
-            if let Origin::Below(scheme, name) = origin {
-                let expression = format!("^{}[a-zA-Z0-9_-]+{}$", escaped(scheme), escaped(name));
-                grant("below", &format!("{{ var(txn.origin) -m reg -i {} }}", quote(&expression)));
-            }
-        }
-        if cors.any {
-            grant("any", "{ var(txn.origin) -m found }");
-        }
-        text.push_str(PREFLIGHT);
-        text.push_str(ALLOWED);
-        if !cors.is_uniform() {
-            text.push_str("    http-after-response add-header Vary Origin if !{ var(txn.preflight) -m bool }\n");
-        }
-        text
     }
 
     /// A redirect is not made where it leads to.
