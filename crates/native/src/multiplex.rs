@@ -319,7 +319,7 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     peer.hear(&head, &view.globals.config.trusted_proxies);
     let mut decision = decide(worker, &view, &head, peer);
     if let Decision::Refuse(fault) = decision {
-        decision = refused((worker, &view), peer, &head, (fault, None));
+        decision = refused((worker, &view), peer, &head, fault);
     }
     let noted = worker.access.as_deref().and_then(|access| {
         let when = (None, view.table.revision());

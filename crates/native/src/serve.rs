@@ -197,7 +197,7 @@ impl<'w> Connection<'w> {
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
         let mut decision = match decision {
-            Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, (fault, None)),
+            Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, fault),
             decision => decision,
         };
         let noted = match self.worker.access.as_deref() {

@@ -60,8 +60,6 @@ impl Approved<'_> {
 /// Why a request does not go on.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// It is refused; what its service changes in the headers of answers.
-    Refused(Fault, Option<Rc<HeaderEdits>>),
     /// Its service turns it away.
     Turned(Box<Turned>),
     /// The policy answers it.
@@ -100,8 +98,8 @@ pub(super) fn admit<'p>(
     let reply = |status, location| {
         Stopped::Answered(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))
     };
-    let refuse = |fault| Stopped::Refused(fault, answer());
     let turn = |grounds| Stopped::Turned(Turned::of_service((live, answer()), grounds, config, head, peer));
+    let refuse = |fault| turn((fault, None, Vec::new()));
     if policy.scheme == Scheme::Https && !is_secure {
         return Err(over_https(head).map_or_else(refuse, |location| reply(301, Some(location))));
     }

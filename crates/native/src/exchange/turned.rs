@@ -138,14 +138,9 @@ impl Turned {
 
     /// A request that reached no service.
     #[cold]
-    pub(super) fn of_none(
-        (fault, edits): (Fault, Option<Rc<HeaderEdits>>),
-        config: &Config,
-        head: &RequestHead<'_, '_>,
-        peer: &Peer,
-    ) -> Box<Self> {
+    pub(super) fn of_none(fault: Fault, config: &Config, head: &RequestHead<'_, '_>, peer: &Peer) -> Box<Self> {
         let page = page::of(fault, config, Teller { head: Some(head), peer, service: None });
-        Box::new(Self { live: None, fault, retry_after: None, more: Vec::new(), page, edits })
+        Box::new(Self { live: None, fault, retry_after: None, more: Vec::new(), page, edits: None })
     }
 }
 
