@@ -174,10 +174,10 @@ impl Access {
     }
 
     /// Notes a request, if it is logged or its trace recorded. `protocol`: the name of its version; `began`: when its first
-    /// byte came, if not just now.
+    /// byte came, if not just now; `id`: its own, which counts instead of what its client sent; empty: it has none.
     pub(crate) fn note(
         &self,
-        (head, protocol): (&RequestHead<'_, '_>, &'static str),
+        (head, protocol, id): (&RequestHead<'_, '_>, &'static str, &str),
         (began, revision): (Option<Instant>, u64),
         peer: &Peer,
         course: Course,
@@ -185,7 +185,7 @@ impl Access {
         if !self.is_log() && !matches!(course, Course::Sampled(_)) {
             return None;
         }
-        let words = HeadWords::new(head, protocol, &self.headers);
+        let words = HeadWords::new((head, id), protocol, &self.headers);
         Some(begin((began, revision), Some(words), peer, course))
     }
 

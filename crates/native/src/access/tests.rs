@@ -27,7 +27,7 @@ fn line(format: &str, head: &str, change: for<'e> fn(LogEntry<'e>) -> LogEntry<'
     let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let limits = HeadLimits { bytes: 16_384, headers: 100 };
     let parsed = parse_request(head.as_bytes(), limits, &mut space).ok().flatten();
-    let words = parsed.map(|head| HeadWords::new(&head, "HTTP/1.1", &headers));
+    let words = parsed.map(|head| HeadWords::new((&head, ""), "HTTP/1.1", &headers));
     let noted = Noted::new(None, words, 7, Course::Passed(None));
     let peer = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), 39200);
     let entry = LogEntry {
@@ -119,6 +119,17 @@ fn lines_in_memory_are_short() {
     let head = format!("GET /{value}?{value} HTTP/1.1\r\nHost: a.test\r\nUser-Agent: {value}\r\n\r\n");
     assert_eq!(line(IN_MEMORY, HEAD, |entry| entry), line("json", HEAD, |entry| entry));
     assert_eq!(line("json", &head, |entry| entry).len() - line(IN_MEMORY, &head, |entry| entry).len(), 3 * 76 + 1);
+}
+
+#[test]
+fn the_id_of_a_request_counts_instead_of_what_its_client_sent() {
+    let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+    let limits = HeadLimits { bytes: 16_384, headers: 100 };
+    let head = parse_request(HEAD.as_bytes(), limits, &mut space).unwrap().unwrap();
+    for (id, expected) in [("", "r-7"), ("own", "own")] {
+        let words = HeadWords::new((&head, id), "HTTP/1.1", &["user-agent".into(), "x-request-id".into()]);
+        assert_eq!([words.header(0), words.header(1)], [b"a \"b\"", expected.as_bytes()]);
+    }
 }
 
 #[test]

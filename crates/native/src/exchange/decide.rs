@@ -273,8 +273,14 @@ pub(crate) fn head_limits(config: &Config) -> HeadLimits {
     HeadLimits { bytes: config.head_bytes, headers: config.headers }
 }
 
-/// Decides what happens to a request.
-pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
+/// Decides what happens to a request. `id`: where its id is put, if its service asks for one.
+pub(crate) fn decide(
+    worker: &Worker,
+    view: &View,
+    head: &RequestHead<'_, '_>,
+    peer: &Peer,
+    id: &mut String,
+) -> Decision {
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;
     }
@@ -294,7 +300,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let mut approved = match &live.service.policy {
         None => None,
-        Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), peer) {
+        Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), (peer, id)) {
             Ok(approved) => Some(approved),
             Err(stopped) => return answered(stopped),
         },
