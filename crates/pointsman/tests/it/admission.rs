@@ -250,7 +250,7 @@ fn what_a_service_refuses_is_its_own() {
     connection.send("GET / HTTP/1.0\r\nX-Request-Id: victim-7\r\n\r\n").expect("open");
     let answer = connection.response("GET").expect("an answer");
     let id = answer.header("x-request-id").expect("an id").to_owned();
-    assert_eq!((answer.status, answer.text()), (400, format!("a {id}").into()));
+    assert_eq!((answer.status, answer.text()), (400, format!("a {id}")));
     assert_ne!(id, "victim-7");
     let logged = || running.admin_page("/api/requests?from=0");
     wait("its line", || logged().contains(&format!("\"request_id\":\"{id}\"")));

@@ -4,11 +4,13 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pointsman_engine::access::LogPage;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 
 use super::syslog::Syslog;
 use super::target::{LogTarget, SyslogForm, Unwritten};
@@ -26,7 +28,7 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Opens a destination. A file must be there, or made.
+    /// Opens a destination. A file must be there, or made; a FIFO that nobody reads yet is opened later.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -37,14 +39,26 @@ impl Sink {
         };
         match target {
             LogTarget::File(path) => {
-                let file = append_to(path)?;
-                Ok(Self::Bytes(Bytes { path: Some(path.clone()), file: Some(file), torn: Vec::new() }))
+                let file = match append_to(path) {
+                    Ok(file) => Some(file),
+                    Err(error) if is_unread(&error) => None,
+                    Err(error) => return Err(error),
+                };
+                Ok(Self::Bytes(Bytes { path: Some(path.clone()), file, torn: Vec::new() }))
             }
             LogTarget::Stdout => stream(&io::stdout()),
             LogTarget::Stderr => stream(&io::stderr()),
             LogTarget::Udp(_) | LogTarget::Tcp(_) | LogTarget::Unix(_) => {
                 Ok(Self::Syslog(Syslog::new(target.clone(), form)))
             }
+        }
+    }
+
+    /// Why it could not be opened yet.
+    pub(super) fn missing(&self) -> Option<io::Error> {
+        match self {
+            Self::Bytes(Bytes { file: None, .. }) => Some(unread()),
+            Self::Bytes(_) | Self::Syslog(_) => None,
         }
     }
 
@@ -68,8 +82,31 @@ impl Sink {
     }
 }
 
+/// Opens a file. Never waits: the open of a FIFO without a reader would.
 fn append_to(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).mode(MODE).open(path)
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().append(true).create(true).mode(MODE).custom_flags(at_once).open(path);
+    let file = file.map_err(|error| if is_fifo(path) && is_no_device(&error) { unread() } else { error })?;
+    // Writes wait.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+fn is_fifo(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.file_type().is_fifo())
+}
+
+/// What the open of a FIFO without a reader says (fifo(7)).
+fn is_no_device(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+}
+
+fn unread() -> io::Error {
+    io::Error::new(ErrorKind::NotConnected, "nobody reads this FIFO")
+}
+
+fn is_unread(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotConnected
 }
 
 /// A file, or a stream that this process was given.
@@ -136,4 +173,31 @@ fn write_on(file: &mut File, text: &[u8]) -> Result<(), (usize, io::Error)> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_fifo_without_a_reader_is_opened_once_it_has_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut sink = Sink::open(&LogTarget::File(path.clone()), SyslogForm::default()).unwrap();
+        assert!(sink.missing().is_some());
+        let page = LogPage { text: b"one\n".as_slice().into(), lines: 1, turn: 0 };
+        let unwritten = sink.write(&page).unwrap_err();
+        assert_eq!((unwritten.lines, &*unwritten.error.to_string()), (1, "nobody reads this FIFO"));
+        let waits = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = File::options().read(true).custom_flags(waits).open(&path).unwrap();
+        assert!(sink.write(&page).is_ok() && sink.missing().is_none());
+        let mut text = [0; 8];
+        assert_eq!(reader.read(&mut text).unwrap(), 4);
+        assert!(Sink::open(&LogTarget::File(folder.path().into()), SyslogForm::default()).is_err());
+    }
 }
