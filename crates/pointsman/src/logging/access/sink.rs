@@ -12,6 +12,7 @@ use pointsman_engine::access::LogPage;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
+use super::super::stream::piece;
 use super::syslog::Syslog;
 use super::target::{LogTarget, SyslogForm, Unwritten};
 
@@ -136,13 +137,14 @@ impl Bytes {
         if let (None, Some(path)) = (&self.file, &self.path) {
             self.file = Some(append_to(path).map_err(|error| unwritten(error, text))?);
         }
+        let is_stream = self.path.is_none();
         let Some(file) = &mut self.file else { return Ok(()) };
         let torn = std::mem::take(&mut self.torn);
-        if let Err((written, error)) = write_on(file, &torn) {
+        if let Err((written, error)) = write_on(file, &torn, is_stream) {
             self.torn = torn[written..].to_vec();
             return Err(unwritten(error, text));
         }
-        match write_on(file, text) {
+        match write_on(file, text, is_stream) {
             Ok(()) => Ok(()),
             Err((written, error)) => {
                 let (before, left) = text.split_at(written);
@@ -160,11 +162,11 @@ fn lines(text: &[u8]) -> u64 {
     text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Writes all of it, however long its reader takes, or says how much.
-fn write_on(file: &mut File, text: &[u8]) -> Result<(), (usize, io::Error)> {
+/// Writes all of it, however long its reader takes, or says how much. A stream may have other writers: this program's log.
+fn write_on(file: &mut File, text: &[u8], is_stream: bool) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while let Some(left @ [_, ..]) = text.get(written..) {
-        match file.write(left) {
+        match file.write(if is_stream { piece(left) } else { left }) {
             Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
