@@ -187,8 +187,9 @@ impl Lines<'_> {
         self.admission();
         self.add_all(|changes| std::mem::take(&mut changes.first));
         self.auth();
-        self.add_all(|changes| std::mem::take(&mut changes.before));
+        self.add_all(|changes| std::mem::take(&mut changes.redirect));
         self.maintenance();
+        self.add_all(|changes| std::mem::take(&mut changes.before));
         self.announced();
         self.raw(raw);
         self.strips();

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! what texts ask for -> variables    first: later rules change what the request says
-//! redirect -> request_headers, response_headers, compress -> custom_settings -> virtual_path -> rewrite
+//! redirect -> maintenance -> request_id, request_headers, response_headers, compress -> custom_settings -> virtual_path
+//!   -> rewrite
 //! ```
 
 use std::fmt::Write as _;
@@ -54,6 +55,8 @@ pub(crate) struct Changes {
     pub(crate) variables: KeyedLines,
     /// Before passwords are asked.
     pub(crate) first: KeyedLines,
+    /// Before it is asked whether the service is closed.
+    pub(crate) redirect: KeyedLines,
     /// Before the path is cut.
     pub(crate) before: KeyedLines,
     /// After that.
@@ -67,10 +70,13 @@ impl Changes {
         let Some(policy) = service.policy.as_deref() else { return Ok(Self::default()) };
         let words = Words::new(service, policy, config)?;
         let mut changes = Self::default();
-        changes.first.extend(policy.cors.as_ref().map(|cors| ("cors", words.cors(cors))));
+        if let Some(cors) = &policy.cors {
+            changes.variables.push(("cors", allowed(cors)));
+            changes.first.push(("cors", PREFLIGHT.to_owned()));
+        }
         changes.variables.extend(words.variables());
         changes.before.extend(policy.request_id.then(|| ("request_id", REQUEST_ID.to_owned())));
-        changes.before.extend(policy.redirect.as_ref().map(|redirect| ("redirect", words.redirect(redirect))));
+        changes.redirect.extend(policy.redirect.as_ref().map(|redirect| ("redirect", words.redirect(redirect))));
         let request = policy.request_headers.as_ref();
         let response = policy.response_headers.as_ref();
         changes.before.extend(request.map(|lines| ("request_headers", words.headers(TextPlace::Request, lines))));
@@ -82,6 +88,35 @@ impl Changes {
         }
         Ok(changes)
     }
+}
+
+/// Whether the page that asks may read answers, and what tells it so in every answer, also in those that turn a request away.
+fn allowed(cors: &Cors) -> String {
+    let mut text = "    http-request set-var(txn.origin) req.fhdr(origin)\n".to_owned();
+    let mut grant = |kind: &str, condition: &str| {
+        let first = "!{ var(txn.cors) -m found }";
+        writeln!(text, "    http-request set-var(txn.cors) str({kind}) if {first} {condition}")
+            .expect("a String takes all");
+    };
+    let exact = cors.origins.iter().filter_map(|origin| match origin {
+        Origin::Exact(name) => Some(&**name),
+        Origin::Below(..) => None,
+    });
+    exact.for_each(|name| grant("exact", &format!("{{ var(txn.origin) -m str -i {} }}", quote(name))));
+    for origin in &cors.origins {
+        if let Origin::Below(scheme, name) = origin {
+            let expression = format!("^{}[a-zA-Z0-9_-]+{}$", escaped(scheme), escaped(name));
+            grant("below", &format!("{{ var(txn.origin) -m reg -i {} }}", quote(&expression)));
+        }
+    }
+    if cors.any {
+        grant("any", "{ var(txn.origin) -m found }");
+    }
+    text.push_str(ALLOWED);
+    if !cors.is_uniform() {
+        text.push_str("    http-after-response add-header Vary Origin if !{ var(txn.preflight) -m bool }\n");
+    }
+    text
 }
 
 /// gzip is what clients read of HAProxy's codings. A line of HAProxy has at most 64 words.
@@ -173,36 +208,6 @@ impl<'a> Words<'a> {
             set(key, &format!("header{number}"), &format!("req.fhdr({name},1)"), "");
         }
         lines
-    }
-
-    /// Browsers that ask first are answered here; what they are told is added to every answer.
-    fn cors(&self, cors: &Cors) -> String {
-        let mut text = "    http-request set-var(txn.origin) req.fhdr(origin)\n".to_owned();
-        let mut grant = |kind: &str, condition: &str| {
-            let first = "!{ var(txn.cors) -m found }";
-            writeln!(text, "    http-request set-var(txn.cors) str({kind}) if {first} {condition}")
-                .expect("a String takes all");
-        };
-        let exact = cors.origins.iter().filter_map(|origin| match origin {
-            Origin::Exact(name) => Some(&**name),
-            Origin::Below(..) => None,
-        });
-        exact.for_each(|name| grant("exact", &format!("{{ var(txn.origin) -m str -i {} }}", quote(name))));
-        for origin in &cors.origins {
-            if let Origin::Below(scheme, name) = origin {
-                let expression = format!("^{}[a-zA-Z0-9_-]+{}$", escaped(scheme), escaped(name));
-                grant("below", &format!("{{ var(txn.origin) -m reg -i {} }}", quote(&expression)));
-            }
-        }
-        if cors.any {
-            grant("any", "{ var(txn.origin) -m found }");
-        }
-        text.push_str(PREFLIGHT);
-        text.push_str(ALLOWED);
-        if !cors.is_uniform() {
-            text.push_str("    http-after-response add-header Vary Origin if !{ var(txn.preflight) -m bool }\n");
-        }
-        text
     }
 
     /// A redirect is not made where it leads to.

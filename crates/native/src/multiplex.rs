@@ -379,13 +379,14 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
         }
     };
     peer.hear(&head, &view.globals.config.trusted_proxies);
-    let mut decision = decide(worker, &view, &head, peer);
+    let mut id = String::new();
+    let mut decision = decide(worker, &view, &head, peer, &mut id);
     if let Decision::Refuse(fault) = decision {
-        decision = refused((worker, &view), peer, &head, (fault, None));
+        decision = refused((worker, &view), peer, &head, fault);
     }
     let noted = worker.access.as_deref().and_then(|access| {
         let when = (None, view.table.revision());
-        note((access, worker), (&head, "HTTP/2.0"), when, peer, &mut decision)
+        note((access, worker), (&head, "HTTP/2.0", &id), when, peer, &mut decision)
     });
     if let Some(plan) = decision.plan_mut() {
         plan.fit(&worker.buffers);

@@ -195,16 +195,17 @@ impl<'w> Connection<'w> {
             Err(bad) => return Some(self.refuse_head(Fault::BadRequest(bad), begun)),
         };
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
-        let decision = decide(self.worker, view, &head, &self.peer);
+        let mut id = String::new();
+        let decision = decide(self.worker, view, &head, &self.peer, &mut id);
         let mut decision = match decision {
-            Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, (fault, None)),
+            Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, fault),
             decision => decision,
         };
         let noted = match self.worker.access.as_deref() {
             None => None,
             Some(access) => {
                 let when = (begun, view.table.revision());
-                note((access, self.worker), (&head, protocol(head.version)), when, &self.peer, &mut decision)
+                note((access, self.worker), (&head, protocol(head.version), &id), when, &self.peer, &mut decision)
             }
         };
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));

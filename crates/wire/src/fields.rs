@@ -111,11 +111,19 @@ fn folded((_, field): &(&str, Field)) -> Field {
 }
 
 /// Whether a reader that folds every byte other than a letter or digit into `-` reads the two names as the same.
+/// `known`: in that form.
 pub(crate) fn folds_into(name: &str, known: &str) -> bool {
-    let fold = |byte: u8| {
-        if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
-    };
     name.len() == known.len() && name.bytes().zip(known.bytes()).all(|(a, b)| fold(a) == b)
+}
+
+/// Whether such a reader reads any two names as the same.
+pub fn look_alikes(name: &str, other: &str) -> bool {
+    name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| fold(a) == fold(b))
+}
+
+#[inline]
+fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 /// A set of positions in a head's headers.

@@ -72,6 +72,7 @@ mod written;
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
 pub use edits::{HeaderEdits, RequestEdits};
+pub use fields::look_alikes;
 pub use forwarded::{Arrived, Trust};
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};

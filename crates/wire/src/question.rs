@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::fields::Positions;
+use crate::fields::{Positions, Told, look_alikes};
 use crate::forwarded::Trust;
 use crate::head::{BodyLength, add_header};
 use crate::request::{Forward, RequestHead};
@@ -18,7 +18,8 @@ const MISLEADING: [&str; 7] =
 impl RequestHead<'_, '_> {
     /// Writes a GET without a body for this path and host, with the request's headers, and tells the request's method,
     /// scheme, host, target and client in `X-Forwarded-*`, as Traefik's `ForwardAuth` does. Of a client's own such headers only
-    /// those of a trusted proxy count.
+    /// those of a trusted proxy count. `client` of `forward` is the only address that is told: many servers take the first of a
+    /// list, which the client chooses.
     pub fn write_question(&self, forward: &Forward<'_>, path: &str, host: Option<&str>, out: &mut Vec<u8>) {
         let trust = if forward.trust == Trust::Full { Trust::Full } else { Trust::Nothing };
         let is_told = trust == Trust::Full && self.header(HOST).is_some();
@@ -38,8 +39,8 @@ impl RequestHead<'_, '_> {
             lacks_websocket_key: false,
             has_crumbs: self.has_crumbs,
             left_out: self.left_out_of_question(is_told),
-            forwarded_for: self.forwarded_for,
-            told: self.told,
+            forwarded_for: false,
+            told: Told { forwarded: false, ..self.told },
         };
         question.write(&Forward { strip: 0, trust, cookie: None, ..*forward }, out);
         add_header(out, METHOD, self.method.as_bytes());
@@ -52,7 +53,7 @@ impl RequestHead<'_, '_> {
     fn left_out_of_question(&self, keeps_host: bool) -> Positions {
         let mut left_out = self.left_out;
         for (position, header) in self.headers.iter().enumerate() {
-            let named = |name: &&str| is_named(header.name, name);
+            let named = |name: &&str| look_alikes(header.name, name);
             let is_ours = [METHOD, URI].iter().any(named) || (!keeps_host && named(&HOST));
             if is_ours || MISLEADING.iter().any(named) {
                 left_out.insert(position);
@@ -60,12 +61,6 @@ impl RequestHead<'_, '_> {
         }
         left_out
     }
-}
-
-/// Whether two names are the same to some server: many take `_` for `-`.
-fn is_named(name: &str, other: &str) -> bool {
-    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.bytes().map(folded).eq(other.bytes().map(folded))
 }
 
 #[cfg(test)]
@@ -100,6 +95,7 @@ mod tests {
     fn a_question_tells_of_the_request() {
         let request = "POST /a/b?c HTTP/1.1\r\nHost: a.test\r\nCookie: s=1\r\nX-Forwarded-Method: GET\r\nx_forwarded_uri: /open\r\n\
             X-Forwarded-Host: b.test\r\nX-Forwarded-Proto: http\r\nIf-None-Match: *\r\nExpect: 100-continue\r\n\
+            If.Range: x\r\nX-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\n\
             Content-Length: 5\r\nConnection: X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\n\r\n";
         check(
             Trust::Passing,

@@ -9,27 +9,35 @@ use super::date;
 use super::entry::LogEntry;
 use super::escape;
 
-/// Where the headers are among those that are noted.
+/// The most of a text that is told to readers without a log file, bytes: their lines stay in memory.
+pub(super) const LONGEST_IN_MEMORY: usize = 1_024;
+
+/// Where the headers are among those that are noted, and the most of a text that is told, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct JsonHeaders {
     pub(super) user_agent: usize,
     pub(super) referer: usize,
     pub(super) request_id: usize,
+    pub(super) longest: usize,
 }
 
 /// An object under construction. A vector takes all, so that no write of this file fails.
-struct Object<'o>(&'o mut Vec<u8>);
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    /// The most of a text in it, bytes.
+    longest: usize,
+}
 
 impl Object<'_> {
     fn name(&mut self, name: &str) {
-        let comma = if self.0.last() == Some(&b'{') { "" } else { "," };
-        let _ = write!(self.0, "{comma}\"{name}\":");
+        let comma = if self.out.last() == Some(&b'{') { "" } else { "," };
+        let _ = write!(self.out, "{comma}\"{name}\":");
     }
 
     fn number(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.name(name);
-            let _ = write!(self.0, "{value}");
+            let _ = write!(self.out, "{value}");
         }
     }
 
@@ -37,16 +45,16 @@ impl Object<'_> {
     fn plain(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.name(name);
-            let _ = write!(self.0, "\"{value}\"");
+            let _ = write!(self.out, "\"{value}\"");
         }
     }
 
     fn text(&mut self, name: &str, value: &[u8]) {
         if !value.is_empty() {
             self.name(name);
-            self.0.push(b'"');
-            escape::json(value, self.0);
-            self.0.push(b'"');
+            self.out.push(b'"');
+            escape::json(&value[..value.len().min(self.longest)], self.out);
+            self.out.push(b'"');
         }
     }
 }
@@ -56,7 +64,7 @@ pub(super) fn write(entry: &LogEntry<'_>, headers: JsonHeaders, out: &mut Vec<u8
     out.extend(b"{\"time\":\"");
     date::rfc3339(entry.at, out);
     out.push(b'"');
-    let mut object = Object(out);
+    let mut object = Object { out, longest: headers.longest };
     let kind = if entry.kind == Protocol::Http { "http" } else { "tcp" };
     object.plain("kind", Some(kind));
     object.plain("client", Some(entry.client));

@@ -3,7 +3,7 @@
 use super::apache;
 use super::entry::LogEntry;
 use super::httplog;
-use super::json::{self, JsonHeaders};
+use super::json::{self, JsonHeaders, LONGEST_IN_MEMORY};
 use super::template::LineTemplate;
 
 /// How a line is written.
@@ -60,21 +60,28 @@ pub(super) enum LineWriter {
 impl LineWriter {
     /// The writer of a format. Adds the headers that it needs to those that are noted.
     pub(super) fn new(format: LineFormat, headers: &mut Vec<Box<str>>) -> Self {
-        let mut place = |name: &str| place_of(name, headers);
         match format {
             LineFormat::Httplog => Self::Httplog,
             LineFormat::Clf => Self::Clf,
-            LineFormat::Combined => Self::Combined([place("referer"), place("user-agent")]),
-            LineFormat::Json => {
-                let (user_agent, referer) = (place("user-agent"), place("referer"));
-                Self::Json(JsonHeaders { user_agent, referer, request_id: place("x-request-id") })
-            }
+            LineFormat::Combined => Self::Combined([place_of("referer", headers), place_of("user-agent", headers)]),
+            LineFormat::Json => Self::json(usize::MAX, headers),
             LineFormat::Template(template) => {
                 // Its places begin at 0: it comes first.
                 headers.extend(template.headers.iter().cloned());
                 Self::Template(template)
             }
         }
+    }
+
+    /// The writer of lines that stay in memory.
+    pub(super) fn in_memory(headers: &mut Vec<Box<str>>) -> Self {
+        Self::json(LONGEST_IN_MEMORY, headers)
+    }
+
+    fn json(longest: usize, headers: &mut Vec<Box<str>>) -> Self {
+        let mut place = |name: &str| place_of(name, headers);
+        let (user_agent, referer) = (place("user-agent"), place("referer"));
+        Self::Json(JsonHeaders { user_agent, referer, request_id: place("x-request-id"), longest })
     }
 
     /// Writes a line with its end.

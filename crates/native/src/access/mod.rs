@@ -40,7 +40,7 @@ mod trace;
 pub(crate) use ending::Severed;
 pub(crate) use entry::Open;
 pub use line::LineFormat;
-pub(crate) use noted::{Noted, protocol};
+pub(crate) use noted::{Noted, REQUEST_ID, protocol};
 pub(crate) use page::{Access, Ended};
 pub use page::{AccessLog, Observed, TraceSettings};
 pub(crate) use parent::{TRACE_PARENT, TRACE_STATE, TraceParent, rename_span};

@@ -13,6 +13,8 @@ use crate::fault::Fault;
 use crate::pool::dials::Dials;
 use crate::pool::pick::Tried;
 
+/// The header that has the id of a request.
+pub(crate) const REQUEST_ID: &str = "X-Request-Id";
 /// The longest target, host or header that is noted, bytes.
 const LONGEST: usize = 8 * 1024;
 /// Method, target, host, and the headers of the usual formats.
@@ -73,9 +75,12 @@ pub(super) struct HeadWords {
 }
 
 impl HeadWords {
-    /// `headers`: names of the headers to note.
-    pub(super) fn new(head: &RequestHead<'_, '_>, protocol: &'static str, headers: &[Box<str>]) -> Self {
-        let values = headers.iter().map(|name| head.header(name).unwrap_or_default());
+    /// `headers`: names of the headers to note; `id`: what counts as the request's id, whatever its head says, if not empty.
+    pub(super) fn new((head, id): (&RequestHead<'_, '_>, &str), protocol: &'static str, headers: &[Box<str>]) -> Self {
+        let values = headers.iter().map(|name| match !id.is_empty() && name.eq_ignore_ascii_case(REQUEST_ID) {
+            true => id.as_bytes(),
+            false => head.header(name).unwrap_or_default(),
+        });
         let all = [head.method.as_bytes(), head.target.as_bytes(), head.host.as_bytes()].into_iter().chain(values);
         let parts: SmallVec<[&[u8]; USUAL_PARTS]> = all.map(|part| &part[..part.len().min(LONGEST)]).collect();
         let mut text = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());

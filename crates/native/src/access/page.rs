@@ -144,7 +144,7 @@ impl Access {
         let tells_trace = queue.has_recent() || (queue.has_destinations() && format.tells_trace());
         let mut headers = Vec::new();
         let page = queue.has_destinations().then(|| Unwritten::new(LineWriter::new(format, &mut headers)));
-        let recent = queue.has_recent().then(|| Unwritten::new(LineWriter::new(LineFormat::Json, &mut headers)));
+        let recent = queue.has_recent().then(|| Unwritten::new(LineWriter::in_memory(&mut headers)));
         let (page, recent) = (page.map(RefCell::new), recent.map(RefCell::new));
         let recent_left = Cell::new(RECENT_EACH_TICK);
         let tracer = traces.map(|settings| {
@@ -174,10 +174,10 @@ impl Access {
     }
 
     /// Notes a request, if it is logged or its trace recorded. `protocol`: the name of its version; `began`: when its first
-    /// byte came, if not just now.
+    /// byte came, if not just now; `id`: its own, which counts instead of what its client sent; empty: it has none.
     pub(crate) fn note(
         &self,
-        (head, protocol): (&RequestHead<'_, '_>, &'static str),
+        (head, protocol, id): (&RequestHead<'_, '_>, &'static str, &str),
         (began, revision): (Option<Instant>, u64),
         peer: &Peer,
         course: Course,
@@ -185,7 +185,7 @@ impl Access {
         if !self.is_log() && !matches!(course, Course::Sampled(_)) {
             return None;
         }
-        let words = HeadWords::new(head, protocol, &self.headers);
+        let words = HeadWords::new((head, id), protocol, &self.headers);
         Some(begin((began, revision), Some(words), peer, course))
     }
 

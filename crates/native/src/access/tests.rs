@@ -12,17 +12,22 @@ use super::noted::{HeadWords, Noted};
 use super::trace::Course;
 use crate::fault::Fault;
 
+/// The lines of the last requests.
+const IN_MEMORY: &str = "in memory";
 const AT: u64 = 1_795_908_222_537;
 const HEAD: &str = "GET /cart?x=1 HTTP/1.1\r\nHost: Shop.test:80\r\nUser-Agent: a \"b\"\r\nX-Request-Id: r-7\r\n\r\n";
 
 /// A line of this format, of a request with this head that ended so.
 fn line(format: &str, head: &str, change: for<'e> fn(LogEntry<'e>) -> LogEntry<'e>) -> String {
     let mut headers = Vec::new();
-    let writer = LineWriter::new(LineFormat::parse(format).unwrap(), &mut headers);
+    let writer = match format {
+        IN_MEMORY => LineWriter::in_memory(&mut headers),
+        _ => LineWriter::new(LineFormat::parse(format).unwrap(), &mut headers),
+    };
     let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let limits = HeadLimits { bytes: 16_384, headers: 100 };
     let parsed = parse_request(head.as_bytes(), limits, &mut space).ok().flatten();
-    let words = parsed.map(|head| HeadWords::new(&head, "HTTP/1.1", &headers));
+    let words = parsed.map(|head| HeadWords::new((&head, ""), "HTTP/1.1", &headers));
     let noted = Noted::new(None, words, 7, Course::Passed(None));
     let peer = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), 39200);
     let entry = LogEntry {
@@ -105,6 +110,25 @@ fn what_is_not_known_is_said() {
     assert_eq!(line("httplog", "", tcp), expected);
     for bad in ["httplgo", "", "{nobody}", "{status", "a\n{status}", "{1}"] {
         assert!(LineFormat::parse(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn lines_in_memory_are_short() {
+    let value = "x".repeat(1_100);
+    let head = format!("GET /{value}?{value} HTTP/1.1\r\nHost: a.test\r\nUser-Agent: {value}\r\n\r\n");
+    assert_eq!(line(IN_MEMORY, HEAD, |entry| entry), line("json", HEAD, |entry| entry));
+    assert_eq!(line("json", &head, |entry| entry).len() - line(IN_MEMORY, &head, |entry| entry).len(), 3 * 76 + 1);
+}
+
+#[test]
+fn the_id_of_a_request_counts_instead_of_what_its_client_sent() {
+    let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+    let limits = HeadLimits { bytes: 16_384, headers: 100 };
+    let head = parse_request(HEAD.as_bytes(), limits, &mut space).unwrap().unwrap();
+    for (id, expected) in [("", "r-7"), ("own", "own")] {
+        let words = HeadWords::new((&head, id), "HTTP/1.1", &["user-agent".into(), "x-request-id".into()]);
+        assert_eq!([words.header(0), words.header(1)], [b"a \"b\"", expected.as_bytes()]);
     }
 }
 

@@ -14,6 +14,7 @@ use super::password::{self, Login};
 use super::reach::is_secure;
 use super::turned::{Turned, at_once, is_closed};
 use super::{certificate, changes, cors};
+use crate::access::REQUEST_ID;
 use crate::fault::Fault;
 use crate::net::peer::Peer;
 use crate::net::presented::Presented;
@@ -60,8 +61,6 @@ impl Approved<'_> {
 /// Why a request does not go on.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// It is refused; what its service changes in the headers of answers.
-    Refused(Fault, Option<Rc<HeaderEdits>>),
     /// Its service turns it away.
     Turned(Box<Turned>),
     /// The policy answers it.
@@ -83,25 +82,29 @@ pub(crate) struct LocalReply {
 
 /// Takes the steps of a service's policy: the request goes on, or is answered here. `strip`: how much of its target is
 /// taken off. A password that is computed meanwhile is awaited by the exchange: the steps behind it are taken as if it were
-/// right.
+/// right. `id`: the request's, made here if anything asks for it.
 #[inline(never)]
 pub(super) fn admit<'p>(
     (worker, view): (&Worker, &View),
     policy: &Policy,
     live: &Rc<ServiceLive>,
     (head, strip): (&RequestHead<'_, '_>, usize),
-    peer: &'p Peer,
+    (peer, id): (&'p Peer, &mut String),
 ) -> Result<Approved<'p>, Stopped> {
     let (config, is_secure) = (&*view.globals.config, is_secure(head, peer));
-    let id = if policy.asks_for_id() { request_id(worker, head, peer) } else { String::new() };
+    if policy.asks_for_id() {
+        *id = request_id(worker, head, peer);
+    }
+    let id = &**id;
     let service = live.service.name.as_str();
-    let filling = Filling { head: Some(head), peer, is_secure, service, request_id: &id, groups: &[] };
+    let filling = Filling { head: Some(head), peer, is_secure, service, request_id: id, groups: &[] };
     let answer = || changes::of_answer(policy, &filling, live.https_edits.as_ref().filter(|_| is_secure));
     let reply = |status, location| {
         Stopped::Answered(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))
     };
-    let refuse = |fault| Stopped::Refused(fault, answer());
-    let turn = |grounds| Stopped::Turned(Turned::of_service((live, answer()), grounds, config, head, peer));
+    let away = |grounds| Turned::of_service((live, answer()), grounds, config, (head, id), peer);
+    let turn = |grounds| Stopped::Turned(away(grounds));
+    let refuse = |fault| turn((fault, None, Vec::new()));
     if policy.scheme == Scheme::Https && !is_secure {
         return Err(over_https(head).map_or_else(refuse, |location| reply(301, Some(location))));
     }
@@ -115,10 +118,7 @@ pub(super) fn admit<'p>(
         return Err(reply(204, None));
     }
     let login = match &policy.basic_auth {
-        Some(users) => {
-            let away = |grounds| Turned::of_service((live, answer()), grounds, config, head, peer);
-            Some(password::check(worker, (users, service), head, away).map_err(Stopped::Turned)?)
-        }
+        Some(users) => Some(password::check(worker, (users, service), head, away).map_err(Stopped::Turned)?),
         None => None,
     };
     let rest = || {
@@ -166,7 +166,7 @@ fn over_https(head: &RequestHead<'_, '_>) -> Result<Box<str>, Fault> {
 #[cold]
 fn request_id(worker: &Worker, head: &RequestHead<'_, '_>, peer: &Peer) -> String {
     let is_id = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-    let told = head.header(changes::REQUEST_ID).filter(|_| peer.trust == Trust::Full);
+    let told = head.header(REQUEST_ID).filter(|_| peer.trust == Trust::Full);
     if let Some(id) = told.and_then(|id| str::from_utf8(id).ok()).filter(is_id) {
         return id.to_owned();
     }

@@ -9,10 +9,8 @@ use pointsman_wire::{BadRequest, HeaderEdits, RequestEdits};
 use super::cors;
 use super::filled::Filling;
 use super::reach::path;
+use crate::access::REQUEST_ID;
 use crate::fault::Fault;
-
-/// The header that has the id of a request.
-pub(super) const REQUEST_ID: &str = "X-Request-Id";
 
 /// Where a redirect leads a request. `None`: onto itself, or nowhere; it is not made then.
 pub(super) fn redirected(redirect: &Redirect, filling: &Filling<'_>) -> Result<Option<Box<str>>, Fault> {

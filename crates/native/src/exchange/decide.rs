@@ -273,8 +273,14 @@ pub(crate) fn head_limits(config: &Config) -> HeadLimits {
     HeadLimits { bytes: config.head_bytes, headers: config.headers }
 }
 
-/// Decides what happens to a request.
-pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
+/// Decides what happens to a request. `id`: where its id is put, if its service asks for one.
+pub(crate) fn decide(
+    worker: &Worker,
+    view: &View,
+    head: &RequestHead<'_, '_>,
+    peer: &Peer,
+    id: &mut String,
+) -> Decision {
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;
     }
@@ -294,9 +300,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let mut approved = match &live.service.policy {
         None => None,
-        Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), peer) {
+        Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), (peer, id)) {
             Ok(approved) => Some(approved),
-            Err(stopped) => return answered((worker, view), peer, head, stopped),
+            Err(stopped) => return answered(stopped),
         },
     };
     let copies = match live.service.mirrors() {
@@ -343,15 +349,13 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 
 /// The decision about a request that its service's policy stops.
 #[cold]
-fn answered((worker, view): (&Worker, &View), peer: &Peer, head: &RequestHead<'_, '_>, stopped: Stopped) -> Decision {
+fn answered(stopped: Stopped) -> Decision {
     match stopped {
         Stopped::Answered(reply) => Decision::Reply(reply),
         Stopped::Turned(turned) => Decision::Turn(turned),
-        Stopped::Refused(fault, edits) => refused((worker, view), peer, head, (fault, edits)),
         Stopped::Gated(gated) => {
             let (login, stopped) = *gated;
-            let then = answered((worker, view), peer, head, stopped);
-            await_gate(Gate { login: Some(login), question: None }, then)
+            await_gate(Gate { login: Some(login), question: None }, answered(stopped))
         }
     }
 }
@@ -362,17 +366,17 @@ fn await_gate(gate: Gate, then: Decision) -> Decision {
     Decision::Gated(Box::new(Gated { gate, then }))
 }
 
-/// The decision about a request with a head that met a fault: logged, and answered with the page of the keys, if they have
+/// The decision about a request with a head that no service takes: logged, and answered with the page of the keys, if they have
 /// one.
 #[cold]
 pub(crate) fn refused(
     (worker, view): (&Worker, &View),
     peer: &Peer,
     head: &RequestHead<'_, '_>,
-    (fault, edits): (Fault, Option<Rc<HeaderEdits>>),
+    fault: Fault,
 ) -> Decision {
     lines::unrouted(worker, peer, head, fault);
-    Decision::Turn(Turned::of_none((fault, edits), &view.globals.config, head, peer))
+    Decision::Turn(Turned::of_none(fault, &view.globals.config, head, peer))
 }
 
 /// A nonce of 16 bytes in base64 (RFC 6455 §4.1): its last letter holds two bits.

@@ -57,8 +57,8 @@ impl Question {
         let host = auth.host.as_deref();
         let open_for = |live| open_for(live, host.unwrap_or(head.host), peer);
         let towards = asked.as_deref().map(|live| (key(&live.service.balance, head, peer), open_for(live)));
-        let (client, arrived, trust) = (&*peer.text, &peer.arrived, peer.trust);
-        let forward = Forward { strip: 0, client, arrived, trust, websocket_key: String::new, cookie: None };
+        let (client, arrived, trust) = (peer.client.to_string(), &peer.arrived, peer.trust);
+        let forward = Forward { strip: 0, client: &client, arrived, trust, websocket_key: String::new, cookie: None };
         let mut text = Vec::new();
         head.write_question(&forward, &auth.path, host, &mut text);
         Self { asker: Rc::clone(asker), asked, towards: towards.unwrap_or_default(), head: text }

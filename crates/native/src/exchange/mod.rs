@@ -177,7 +177,8 @@ pub(crate) fn exchange(
             Decision::Gated(gated) => return behind_gate(cx, gated, whole, downstream).await,
             Decision::Turn(turned) => Box::pin(turn(&mut cx, &mut downstream, *turned, whole)).await,
             Decision::Refuse(fault) => {
-                let page = page::of(fault, &cx.globals.config, Teller { head: None, peer: cx.peer, service: None });
+                let page =
+                    page::of(fault, &cx.globals.config, Teller { head: None, id: "", peer: cx.peer, service: None });
                 refuse(&mut cx, &mut downstream, (fault, page), whole).await
             }
         };

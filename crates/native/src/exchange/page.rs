@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 use pointsman_table::{Config, Page, Piece, Service};
 use pointsman_wire::{HeadLimits, HeaderSpace, MAX_HEADERS, RequestHead, parse_request};
 
-use super::changes::REQUEST_ID;
 use super::filled::Filling;
 use super::reach::is_secure;
+use crate::access::REQUEST_ID;
 use crate::fault::Fault;
 use crate::net::peer::Peer;
 
@@ -17,6 +17,8 @@ use crate::net::peer::Peer;
 pub(super) struct Teller<'a> {
     /// `None`: it was malformed.
     pub(super) head: Option<&'a RequestHead<'a, 'a>>,
+    /// Its id; empty: it has none but what its head says.
+    pub(super) id: &'a str,
     pub(super) peer: &'a Peer,
     pub(super) service: Option<&'a Service>,
 }
@@ -45,19 +47,19 @@ pub(super) fn of_held(
     let mut space: HeaderSpace<'_> = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let limits = HeadLimits { bytes: held.len() + 1, headers: MAX_HEADERS };
     let head = parse_request(held, limits, &mut space).ok().flatten();
-    of(fault, config, Teller { head: head.as_ref(), peer, service: Some(service) })
+    of(fault, config, Teller { head: head.as_ref(), id: "", peer, service: Some(service) })
 }
 
 impl Teller<'_> {
     fn fill(&self, page: &Page) -> Box<str> {
-        let Self { head, peer, service } = *self;
-        let id = head.and_then(|head| head.header(REQUEST_ID)).and_then(|id| str::from_utf8(id).ok());
+        let Self { head, id, peer, service } = *self;
+        let told = || head.and_then(|head| str::from_utf8(head.header(REQUEST_ID)?).ok()).unwrap_or_default();
         let filling = Filling {
             head,
             peer,
             is_secure: head.map_or(peer.is_secure, |head| is_secure(head, peer)),
             service: service.map_or("", |service| service.name.as_str()),
-            request_id: id.unwrap_or_default(),
+            request_id: if id.is_empty() { told() } else { id },
             groups: &[],
         };
         let mut text = String::with_capacity(page.body.len() + 64);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pointsman_table::ForwardAuth;
 use pointsman_wire::{
     BodyLength, BodyWriter, HeadLimits, HeaderEdits, HeaderSpace, MAX_HEADERS, RequestEdits, ResponseHead, Trailers,
-    parse_response,
+    look_alikes, parse_response,
 };
 
 use super::context::Cx;
@@ -232,12 +232,11 @@ fn take_over(heard: &Heard, auth: &ForwardAuth, plan: &mut Plan) -> Option<()> {
     Some(())
 }
 
-/// The names in a head that some server could take for this one: it may read `_` as `-`.
+/// The names in a head that some server could take for this one: it may read `_`, `.` and the like as `-`.
 fn own_names<'h>(head: &'h [u8], name: &'h str) -> impl Iterator<Item = &'h str> {
-    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let names = lines.filter_map(|line| str::from_utf8(line.split(|byte| *byte == b':').next()?).ok());
-    names.filter(move |own| own.bytes().map(folded).eq(name.bytes().map(folded)))
+    names.filter(move |own| look_alikes(own, name))
 }
 
 /// Gives the client the answer of the server that was asked.

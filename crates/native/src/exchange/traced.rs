@@ -13,11 +13,11 @@ use crate::pool::view::InstanceLive;
 use crate::worker::Worker;
 
 /// Notes a request whose head is judged, if anybody wants to know. `protocol`: the name of its version; `began`: when its
-/// first byte came, if not just now.
+/// first byte came, if not just now; `id`: its id, if its service asked for one.
 #[inline(never)]
 pub(crate) fn note(
     (access, worker): (&Access, &Worker),
-    (head, protocol): (&RequestHead<'_, '_>, &'static str),
+    (head, protocol, id): (&RequestHead<'_, '_>, &'static str, &str),
     (began, revision): (Option<Instant>, u64),
     peer: &Peer,
     decision: &mut Decision,
@@ -34,7 +34,7 @@ pub(crate) fn note(
             Course::Sampled(trace) => trace.sent = Some(replace(plan, head, trace.own)),
         }
     }
-    access.note((head, protocol), (began, revision), peer, course)
+    access.note((head, protocol, id), (began, revision), peer, course)
 }
 
 /// Names a new trace, of which nothing is recorded.

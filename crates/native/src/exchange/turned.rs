@@ -111,16 +111,16 @@ fn network(client: IpAddr) -> IpAddr {
 }
 
 impl Turned {
-    /// A request that a service turns away.
+    /// A request that a service turns away. `id`: its own; empty: it has none.
     #[cold]
     pub(super) fn of_service(
         (live, edits): (&Rc<ServiceLive>, Option<Rc<HeaderEdits>>),
         (fault, retry_after, more): Grounds,
         config: &Config,
-        head: &RequestHead<'_, '_>,
+        (head, id): (&RequestHead<'_, '_>, &str),
         peer: &Peer,
     ) -> Box<Self> {
-        let page = page::of(fault, config, Teller { head: Some(head), peer, service: Some(&live.service) });
+        let page = page::of(fault, config, Teller { head: Some(head), id, peer, service: Some(&live.service) });
         Box::new(Self { live: Some(Rc::clone(live)), fault, retry_after, more, page, edits })
     }
 
@@ -138,14 +138,9 @@ impl Turned {
 
     /// A request that reached no service.
     #[cold]
-    pub(super) fn of_none(
-        (fault, edits): (Fault, Option<Rc<HeaderEdits>>),
-        config: &Config,
-        head: &RequestHead<'_, '_>,
-        peer: &Peer,
-    ) -> Box<Self> {
-        let page = page::of(fault, config, Teller { head: Some(head), peer, service: None });
-        Box::new(Self { live: None, fault, retry_after: None, more: Vec::new(), page, edits })
+    pub(super) fn of_none(fault: Fault, config: &Config, head: &RequestHead<'_, '_>, peer: &Peer) -> Box<Self> {
+        let page = page::of(fault, config, Teller { head: Some(head), id: "", peer, service: None });
+        Box::new(Self { live: None, fault, retry_after: None, more: Vec::new(), page, edits: None })
     }
 }
 

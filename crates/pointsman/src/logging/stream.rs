@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// Maximum bytes that wait for the thread: some 2,000 lines. The thread may hold as many again.
 const ROOM: usize = 256 << 10;
+/// The most that is written at once, bytes: a pipe takes as much without bytes of another writer in between (`PIPE_BUF`,
+/// pipe(7)).
+const AT_ONCE: usize = 4096;
 /// The pause before the next attempt to write to a full stream that somebody has made non-blocking.
 const FULL: Duration = Duration::from_millis(20);
 /// The thread does its other work at least this often.
@@ -153,11 +156,22 @@ fn lines(text: &[u8]) -> u64 {
     u64::try_from(ends).unwrap_or(u64::MAX).max(1)
 }
 
+/// The next lines to write to a stream that has other writers: as many whole ones as a pipe takes at once, or one that is
+/// longer.
+pub(super) fn piece(text: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let most = &text[..text.len().min(AT_ONCE)];
+    let end =
+        if most.len() == text.len() { Some(text.len()) } else { most.iter().rposition(is_end).map(|end| end + 1) };
+    let longer = || text.iter().position(is_end).map_or(text.len(), |end| end + 1);
+    &text[..end.unwrap_or_else(longer)]
+}
+
 /// Writes all of the text, however long the reader takes. The error is the number of bytes that nobody will read.
 fn write_all(sink: &mut impl Write, text: &[u8]) -> Result<(), usize> {
     let mut left = text;
     while !left.is_empty() {
-        match sink.write(left) {
+        match sink.write(piece(left)) {
             Ok(0) => return Err(left.len()),
             Ok(written) => left = left.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -208,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_written_in_pieces_that_no_other_writer_tears() {
+        let line = format!("{}\n", "x".repeat(99));
+        let long = format!("{}\n", "y".repeat(5_000));
+        let text = [line.repeat(50), long.clone(), line.clone()].concat();
+        let mut left = text.as_bytes();
+        let mut lengths = Vec::new();
+        while !left.is_empty() {
+            lengths.push(piece(left).len());
+            left = &left[piece(left).len()..];
+        }
+        assert_eq!(lengths, [4_000, 1_000, long.len(), line.len()]);
+        assert_eq!(piece(b"no end"), b"no end");
+    }
+
+    #[test]
     fn lines_without_room_are_counted_and_told_where_they_are_missing() {
         let (mut stream, go, read) = slow();
         stream.write_all(b"first\n").unwrap();
@@ -218,10 +247,11 @@ mod tests {
         }
         stream.write_all(b"short, and lost too\n").unwrap();
         assert_eq!(stream.lost().count(), 4);
-        go.send(()).unwrap();
-        go.send(()).unwrap();
+        // What waited has whole pieces of four lines; then comes the notice.
+        let pieces = ROOM / AT_ONCE + 1;
+        (0..=pieces).for_each(|_| go.send(()).unwrap());
         assert_eq!(read.recv().unwrap(), "first\n");
-        let text = read.recv().unwrap();
+        let text: String = (0..pieces).map(|_| read.recv().unwrap()).collect();
         assert_eq!(text.len(), ROOM + "4 lost\n".len());
         assert!(text.ends_with("x\n4 lost\n"));
         stream.write_all(b"room again\n").unwrap();

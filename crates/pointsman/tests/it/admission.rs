@@ -2,7 +2,7 @@
 //! a request by its method, headers and query.
 
 use crate::harness::{
-    Backend, Connection, Pointsman, Response, Scripted, Site, engine, get, get_ok, python_http2, run, wait,
+    Backend, Connection, Launch, Pointsman, Response, Scripted, Site, engine, get, get_ok, python_http2, run, wait,
     with_two_workers,
 };
 
@@ -231,6 +231,30 @@ fn services_have_their_own_pages() {
     running.wait_answer("a.test", "/x", 503, "no instance of a for /x");
     site.put("services/a/errors/999", "x");
     running.wait_problem("bad_value", &["services/a/errors/999"]);
+}
+
+#[test]
+fn what_a_service_refuses_is_its_own() {
+    if engine().differs("error-pages") {
+        return;
+    }
+    let site = Site::with(&[
+        ("services/a/default", "true"),
+        ("services/a/scheme", "https"),
+        ("services/a/request_id", "true"),
+        ("services/a/errors/400", "{service} {request_id}"),
+    ]);
+    let running = Launch::on(&site).arg("--recent-requests").arg("10").start();
+    running.wait_ready();
+    let mut connection = running.connect();
+    connection.send("GET / HTTP/1.0\r\nX-Request-Id: victim-7\r\n\r\n").expect("open");
+    let answer = connection.response("GET").expect("an answer");
+    let id = answer.header("x-request-id").expect("an id").to_owned();
+    assert_eq!((answer.status, answer.text()), (400, format!("a {id}")));
+    assert_ne!(id, "victim-7");
+    let logged = || running.admin_page("/api/requests?from=0");
+    wait("its line", || logged().contains(&format!("\"request_id\":\"{id}\"")));
+    assert!(logged().contains("\"service\":\"a\"") && !logged().contains("victim-7"), "{}", logged());
 }
 
 #[test]

@@ -68,7 +68,9 @@ impl AccessThreads {
             let sink = Sink::open(target, syslog).with_context(|| format!("--access-log {target}"))?;
             let pages = queue.destination();
             let state = Arc::clone(queue.state());
-            let writer = Writer { name: target.to_string(), sink, state, turn: 0, failing: None };
+            let missing = sink.missing();
+            let mut writer = Writer { name: target.to_string(), sink, state, turn: 0, failing: None };
+            missing.into_iter().for_each(|error| writer.failed(&Unwritten { lines: 0, error }));
             let alive = alive.clone();
             spawn(move || {
                 writer.run(&pages);
