@@ -106,7 +106,7 @@ pub struct StateFile {
     is_folder: bool,
     prefix: String,
     /// Keeps other programs out as long as a copy of this is in use, by a write in the background, too.
-    lock: Option<Arc<File>>,
+    _lock: Option<Arc<File>>,
 }
 
 /// Keys with their values. When written, they are those of the table: there may be many.
@@ -167,7 +167,7 @@ impl StateFile {
         let parts = store.iter().chain([&settings.prefix]).flat_map(|part| part.bytes().chain([0]));
         let path = state.join("memory").join(format!("{:016x}.json", fnv(parts)));
         let is_folder = matches!(settings.location, Location::Directory(_));
-        Self { path, store, is_folder, prefix: settings.prefix.clone(), lock: None }
+        Self { path, store, is_folder, prefix: settings.prefix.clone(), _lock: None }
     }
 
     /// The state kept last, if any. A balancer whose endpoints have changed, perhaps there and back, finds the newest

@@ -24,7 +24,7 @@ pub async fn turn(file: StateFile) -> StateFile {
     let (mut pause, longest) = PAUSES;
     loop {
         match locked(&file) {
-            Ok(Some(lock)) => return StateFile { lock: Some(Arc::new(lock)), ..file },
+            Ok(Some(lock)) => return StateFile { _lock: Some(Arc::new(lock)), ..file },
             Ok(None) => sleep(pause).await,
             // Whoever writes there says why it cannot.
             Err(_) => return file,
@@ -62,7 +62,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = |prefix| StateFile::new(folder.path(), &settings(&["http://a:1"], prefix));
         let first = turn(file("/x")).await;
-        assert!(first.lock.is_some() && turn(file("/y")).await.lock.is_some(), "each prefix has its own");
+        assert!(first._lock.is_some() && turn(file("/y")).await._lock.is_some(), "each prefix has its own");
         let second = turn(file("/x"));
         tokio::pin!(second);
         assert!(timeout(Duration::from_millis(50), &mut second).await.is_err());
@@ -71,9 +71,9 @@ mod tests {
         drop(first);
         assert!(timeout(Duration::from_millis(50), &mut second).await.is_err());
         drop(beside);
-        assert!(second.await.lock.is_some());
+        assert!(second.await._lock.is_some());
         std::fs::write(folder.path().join("file"), "").unwrap();
         let nowhere = StateFile::new(&folder.path().join("file"), &settings(&["http://a:1"], "/x"));
-        assert!(turn(nowhere).await.lock.is_none(), "it goes on without");
+        assert!(turn(nowhere).await._lock.is_none(), "it goes on without");
     }
 }
