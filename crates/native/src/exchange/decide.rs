@@ -341,10 +341,8 @@ pub(crate) fn decide(
         held,
         writer: BodyWriter::new(head.body),
     }));
-    match gate {
-        None => decision,
-        Some(gate) => await_gate(*gate, decision),
-    }
+    let Some(gate) = gate else { return decision };
+    await_gate(*gate, decision)
 }
 
 /// The decision about a request that its service's policy stops.
