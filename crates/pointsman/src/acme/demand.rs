@@ -48,7 +48,7 @@ pub(super) struct Demand<'a> {
 
 /// What becomes of a name that a handshake wants a certificate for, in the order of [`DEMAND_VERDICTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum DemandVerdict {
     Coming,
     Refused,
     Limited,
@@ -76,7 +76,7 @@ impl Demand<'_> {
                 Some((name, verdict)) = judging.next() => {
                     counts[verdict as usize] += 1;
                     is_told = false;
-                    let is_coming = verdict == Verdict::Coming;
+                    let is_coming = verdict == DemandVerdict::Coming;
                     for verdict in waiting.remove::<str>(&name).into_iter().flatten() {
                         // Whoever does not wait any more is not told.
                         let _ = verdict.send(is_coming);
@@ -92,7 +92,7 @@ impl Demand<'_> {
     }
 
     /// Whether a certificate for this name is on its way.
-    async fn judge(&self, name: Box<str>) -> (Box<str>, Verdict) {
+    async fn judge(&self, name: Box<str>) -> (Box<str>, DemandVerdict) {
         let table = self.status.borrow().table.clone();
         let allowed = match table.as_ref().map_or(Allowance::No, |table| table.config().acme.on_demand(&name)) {
             Allowance::Yes => Ok(true),
@@ -101,28 +101,28 @@ impl Demand<'_> {
         };
         let verdict = match allowed {
             Ok(true) => self.expect(&name).await,
-            Ok(false) => Verdict::Refused,
-            Err(_) => Verdict::Failed,
+            Ok(false) => DemandVerdict::Refused,
+            Err(_) => DemandVerdict::Failed,
         };
         (name, verdict)
     }
 
     /// Has a certificate asked for, if none is on its way.
-    async fn expect(&self, name: &str) -> Verdict {
+    async fn expect(&self, name: &str) -> DemandVerdict {
         let now = now();
         if let Some(order) = self.book.borrow().orders.get(name) {
             // What has failed is tried again in its time.
             let is_tried = order.failure.is_none() || order.due <= now;
-            return if is_tried { Verdict::Coming } else { Verdict::Failed };
+            return if is_tried { DemandVerdict::Coming } else { DemandVerdict::Failed };
         }
         if let Some(why) = crowded(&self.book.borrow(), self.writing.get(), now) {
             if self.told.replace(now / HOUR) != now / HOUR {
                 warn!("no certificate for {name} on demand, nor for other new names: {why}");
             }
-            return Verdict::Limited;
+            return DemandVerdict::Limited;
         }
         let order = CertOrder::on_demand(now);
-        let Ok(text) = serde_json::to_vec(&order) else { return Verdict::Failed };
+        let Ok(text) = serde_json::to_vec(&order) else { return DemandVerdict::Failed };
         self.writing.set(self.writing.get() + 1);
         let written = self.store.create(&order_key(self.folder, name), &text).await;
         self.writing.set(self.writing.get() - 1);
@@ -132,11 +132,11 @@ impl Demand<'_> {
                     info!("certificate for {name}: wanted by a handshake");
                     self.book.send_modify(|book| book.note(name, order));
                 }
-                Verdict::Coming
+                DemandVerdict::Coming
             }
             Err(error) => {
                 warn!("no certificate for {name} on demand: {error}");
-                Verdict::Failed
+                DemandVerdict::Failed
             }
         }
     }

@@ -55,7 +55,7 @@ impl DnsUpdates {
         let set = set.transpose()?;
         // Another connection: a server that takes updates only may close it.
         let seen = match self.look_up(&named).await {
-            Err(_) if set.is_some() => Seen { owner: named.clone(), zone: None },
+            Err(_) if set.is_some() => RecordPlace { owner: named.clone(), zone: None },
             seen => seen?,
         };
         let owner = seen.owner;
@@ -94,7 +94,7 @@ impl DnsUpdates {
     }
 
     /// Where the records of a name belong.
-    async fn look_up(&self, name: &Name) -> anyhow::Result<Seen> {
+    async fn look_up(&self, name: &Name) -> anyhow::Result<RecordPlace> {
         let mut stream = TcpStream::connect(self.server).await?;
         let mut question = Message::query();
         question.metadata.op_code = OpCode::Query;
@@ -109,7 +109,7 @@ impl DnsUpdates {
 }
 
 /// Where a record belongs, as the server says.
-struct Seen {
+struct RecordPlace {
     /// Its name, behind aliases.
     owner: Name,
     /// The zone that it is in, if it has one.
@@ -131,7 +131,7 @@ fn advice(code: ResponseCode) -> &'static str {
 
 /// Where the records of a name belong, by the answer to a question for its SOA record: the end of a chain of aliases, and the
 /// owner of the SOA record (RFC 2308 §3).
-fn seen(answer: &Message, name: &Name) -> Seen {
+fn seen(answer: &Message, name: &Name) -> RecordPlace {
     let mut owner = name.clone();
     for _ in 0..MOST_ALIASES {
         let alias = answer.answers.iter().filter(|record| record.name == owner).find_map(|record| match &record.data {
@@ -143,7 +143,7 @@ fn seen(answer: &Message, name: &Name) -> Seen {
     }
     let mut records = answer.answers.iter().chain(&answer.authorities);
     let soa = records.find(|record| record.record_type() == RecordType::SOA && record.name.zone_of(&owner));
-    Seen { zone: soa.map(|soa| soa.name.clone()), owner }
+    RecordPlace { zone: soa.map(|soa| soa.name.clone()), owner }
 }
 
 /// Sends a message and reads the answer, each after its length (RFC 1035 §4.2.2).
@@ -220,7 +220,7 @@ mod tests {
             let mut answer = Message::query();
             answer.answers = answers;
             answer.authorities.extend(authority);
-            let Seen { owner, zone } = seen(&answer, &name("_acme-challenge.a.test."));
+            let RecordPlace { owner, zone } = seen(&answer, &name("_acme-challenge.a.test."));
             assert_eq!(format!("{owner} in {}", zone.map_or("none".to_owned(), |zone| zone.to_string())), expected);
         };
         check(vec![], Some(soa("a.test.")), "_acme-challenge.a.test. in a.test.");

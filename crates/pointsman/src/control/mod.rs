@@ -194,7 +194,8 @@ enum ControlEvent {
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
     channels.around.mark_changed();
-    first::certificates(&mut channels, inputs.standby.is_some()).await;
+    let ControlChannels { certs, issued, condition, .. } = &mut channels;
+    first::certificates(certs, issued, condition, inputs.standby.is_some()).await;
     channels.certs.mark_changed();
     channels.issued.mark_changed();
     let mut control = Control::new(inputs, &channels);
