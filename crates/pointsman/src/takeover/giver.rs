@@ -93,6 +93,10 @@ pub(super) struct Giver {
     /// A new program is being told, or started.
     giving: Cell<bool>,
     launching: Cell<bool>,
+    /// How long the program that is being started may take until it serves; zero: none is.
+    within: Cell<Duration>,
+    /// It took too long, and is ended: it must not take over any more.
+    is_late: watch::Sender<bool>,
     /// Why the last new program failed, if it said so.
     failure: RefCell<Option<String>>,
 }
@@ -105,6 +109,8 @@ impl Giver {
             successor: Successor::of_this_program(),
             giving: Cell::new(false),
             launching: Cell::new(false),
+            within: Cell::new(Duration::ZERO),
+            is_late: watch::Sender::new(false),
             failure: RefCell::new(None),
         }
     }
@@ -168,6 +174,10 @@ impl Giver {
         if self.giving.replace(true) {
             return Err("another program is taking over".to_owned());
         }
+        if !self.launching.get() {
+            // Another one that was started by hand.
+            self.is_late.send_replace(false);
+        }
         let given = self.offer(frames, admin).await;
         let outcome = match given {
             Ok(count) => Ok((count, self.hear_that_it_serves(frames).await)),
@@ -228,7 +238,8 @@ impl Giver {
     /// Sends everything; returns the number of sockets.
     async fn offer(&self, frames: &FrameStream, admin: &RefCell<Option<OwnedFd>>) -> Result<usize, String> {
         let sockets = self.sockets(admin).await?;
-        let (state, keys) = self.written().await;
+        let written = timeout(ANSWER, self.written()).await;
+        let (state, keys) = written.map_err(|_| format!("its --state was not read within {ANSWER:?}"))?;
         let GiverInputs { status, figures, tickets, .. } = &self.inputs;
         let haproxy = figures.haproxy().map(|facts| HaproxyBefore { runtime: facts.runtime, open: facts.open });
         let counts = figures.carried().await;
@@ -297,14 +308,17 @@ impl Giver {
 
     /// Waits until the new program serves. The error says why it does not, or why it must not.
     async fn hear_that_it_serves(&self, frames: &mut FrameStream) -> Result<(), String> {
-        let mut phase = self.inputs.phase.subscribe();
+        let (mut phase, mut is_late) = (self.inputs.phase.subscribe(), self.is_late.subscribe());
+        let within = SERVES.max(self.within.get());
         tokio::select! {
-            heard = timeout(SERVES, frames.hear(SHORT)) => match heard {
+            biased;
+            _ = is_late.wait_for(|is_late| *is_late) => Err("it took too long, and was ended".to_owned()),
+            heard = timeout(within, frames.hear(SHORT)) => match heard {
                 Ok(Ok(Some(TakerWord::Serving))) => Ok(()),
                 Ok(Ok(Some(TakerWord::Failed { why }))) => Err(why),
                 Ok(Ok(None)) => Err("it ended before it served; its last lines in the log say why".to_owned()),
                 Ok(Err(error)) => Err(format!("it ended before it served: {error}")),
-                Err(_) => Err(format!("it did not serve within {SERVES:?}")),
+                Err(_) => Err(format!("it did not serve within {within:?}")),
             },
             _ = phase.wait_for(|phase| *phase >= Phase::Drain) => Err("this program is being stopped".to_owned()),
         }
@@ -371,7 +385,10 @@ impl Giver {
         if self.launching.replace(true) {
             return Err("an upgrade is under way".to_owned());
         }
+        self.within.set(within);
+        self.is_late.send_replace(false);
         let outcome = self.launch(within).await;
+        self.within.set(Duration::ZERO);
         self.launching.set(false);
         outcome
     }
@@ -392,6 +409,7 @@ impl Giver {
             () = sleep(within) => false,
         };
         if !ended {
+            self.is_late.send_replace(true);
             // Whoever asked hears of it first.
             tokio::spawn(launched.end());
             return Err(format!("the new program (process {pid}) did not serve within {within:?}, and was ended"));

@@ -60,7 +60,12 @@ impl DirectoryLease {
         claim: Claim,
     ) -> Result<Self, StoreError> {
         let path = store.path(&owner.place());
-        if claim == Claim::Again && !(path.exists() && lock(store).exists()) {
+        // Nothing here touches a file on this thread: a file system that hangs must not keep it.
+        let is_there = {
+            let (store, path) = (store.clone(), path.clone());
+            blocking(move || path.exists() && lock(&store).exists()).await
+        };
+        if claim == Claim::Again && !is_there {
             tokio::time::sleep(REMOVED).await;
         }
         let lease = {
@@ -81,7 +86,8 @@ impl DirectoryLease {
 
     /// The lock keeps the lease alive, so this only checks that the files still exist.
     pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
-        let is_there = is_at(&self.file, &self.path) && lock(&self.store).exists();
+        let work = self.work();
+        let is_there = blocking(move || is_at(&work.file, &work.path) && lock(&work.store).exists()).await;
         Ok(if is_there { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
     }
 
@@ -120,8 +126,8 @@ impl DirectoryLease {
     }
 
     pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
-        let mut held = BTreeMap::new();
-        for (key, written) in self.work().record()?.keys {
+        let (mut held, work) = (BTreeMap::new(), self.work());
+        for (key, written) in blocking(move || work.record()).await?.keys {
             if let Some(value) = self.store.get(&key).await?.filter(|value| is_written(value, &written)) {
                 held.insert(key, value);
             }

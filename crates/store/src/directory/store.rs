@@ -108,11 +108,12 @@ impl Directory {
     /// Sets a full key: readers see the old value or the new one, never a part of it. Returns 0.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         let path = self.file(key)?;
-        if path.is_dir() {
-            return Err(is_directory(key));
-        }
-        let line = files::content_of(value);
-        blocking(move || replace(&path, &line).map_err(failed(&path))).await?;
+        let (line, folder) = (files::content_of(value), is_directory(key));
+        blocking(move || match path.is_dir() {
+            true => Err(folder),
+            false => replace(&path, &line).map_err(failed(&path)),
+        })
+        .await?;
         Ok(0)
     }
 
