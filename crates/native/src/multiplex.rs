@@ -63,8 +63,8 @@ const GRACE: u64 = 1_000;
 
 /// Serves a connection until it is over. `early`: what was read of it already.
 pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: Vec<u8>) {
-    let shared = Rc::new(Shared { counted, running: Cell::new(0), rested: Cell::new(0) });
-    let worker = shared.counted.worker();
+    let place = Rc::new(ClientPlace { counted, running: Cell::new(0), rested: Cell::new(0) });
+    let worker = place.counted.worker();
     let deadline = worker.timers.deadline();
     let glitches = Rc::new(Glitches::new(deadline.now()));
     let backlog = Rc::default();
@@ -80,10 +80,10 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
     let (accepted, is_settled) = (Cell::new(0), Cell::new(false));
-    let (worker_of, shared_of) = (Rc::clone(worker), Rc::clone(&shared));
+    let (worker_of, place_of) = (Rc::clone(worker), Rc::clone(&place));
     let multiplex = Multiplex {
         worker: worker_of,
-        shared: shared_of,
+        place: place_of,
         peer,
         stalled,
         glitches,
@@ -135,7 +135,7 @@ fn ended(worker: &Worker, peer: &Peer, why: &str) {
 
 /// What a connection and its requests hold together. A request may be at work when its client, or even the connection, is
 /// gone: until then the connection counts.
-struct Shared {
+struct ClientPlace {
     counted: Counted,
     /// Requests at work.
     running: Cell<usize>,
@@ -144,12 +144,12 @@ struct Shared {
 }
 
 /// A request at work.
-struct Running(Rc<Shared>);
+struct Running(Rc<ClientPlace>);
 
 impl Running {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.running.set(shared.running.get() + 1);
-        Self(Rc::clone(shared))
+    fn new(place: &Rc<ClientPlace>) -> Self {
+        place.running.set(place.running.get() + 1);
+        Self(Rc::clone(place))
     }
 
     fn worker(&self) -> &Rc<Worker> {
@@ -167,7 +167,7 @@ impl Drop for Running {
 /// A connection, and what its requests share.
 struct Multiplex {
     worker: Rc<Worker>,
-    shared: Rc<Shared>,
+    place: Rc<ClientPlace>,
     peer: Peer,
     stalled: Stalled,
     glitches: Rc<Glitches>,
@@ -209,7 +209,7 @@ impl Multiplex {
                 Some(Event::Came(Some(Ok((head, respond))))) => {
                     let out = Outgoing::response(respond, &self.backlog);
                     // Boxed, as the runtime moves what it is given several times.
-                    let turn = Box::pin(serve_one(Running::new(&self.shared), self.peer.clone(), head, out));
+                    let turn = Box::pin(serve_one(Running::new(&self.place), self.peer.clone(), head, out));
                     drop(tokio::task::spawn_local(turn));
                 }
                 Some(Event::Came(Some(Err(error)))) => return Err(error),
@@ -221,14 +221,14 @@ impl Multiplex {
 
     /// Whether twice as many requests are at work as the client may begin: it has left some behind.
     fn is_full(&self) -> bool {
-        self.shared.running.get() >= 2 * self.worker.view().globals.config.streams
+        self.place.running.get() >= 2 * self.worker.view().globals.config.streams
     }
 
     /// Since when the client has taken nothing, with all answers handed over: it keeps a window shut, coarse time. `None`: it
     /// takes them, or is owed one.
     fn shut_since(&self) -> Option<u64> {
-        let since = self.shared.rested.get().max(self.backlog.moved());
-        (self.shared.running.get() == 0).then_some(since)
+        let since = self.place.rested.get().max(self.backlog.moved());
+        (self.place.running.get() == 0).then_some(since)
     }
 
     /// Waits while requests are at work. `None`: the client takes nothing any more.

@@ -77,6 +77,9 @@ pub struct ServiceView {
     pub protocol: String,
     /// Its name.
     pub name: String,
+    /// Its keys ask for protection and keep it from being served: its requests get 503.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub closed: bool,
     /// Its rule: hosts and paths, or listening addresses.
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
@@ -333,6 +336,7 @@ impl ServiceView {
             bounded: service.bounded.map(|percent| format!("{percent}%")),
             slow_start: service.timeouts.slow_start.map(|ramp| format!("{ramp:?}")),
             http_version: (service.http_version == HttpVersion::Http2).then(|| service.http_version.to_string()),
+            closed: service.closed,
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),
             client_verify: service.client_auth().map(|auth| auth.verify().to_owned()),

@@ -119,6 +119,7 @@ fn service_lines(service: &ServiceView) -> String {
     });
     let mut text = last_good.into_iter().chain(verify).collect::<String>();
     let _ = match (working.as_slice(), backups) {
+        ([], _) if service.closed => writeln!(text, "  503: it is not served, and no other service gets its requests"),
         ([], _) if service.dns.is_some() => Ok(()),
         ([], _) if service.instances.is_empty() => writeln!(text, "  {status}: the service has no instances"),
         ([], false) if apart.iter().all(|instance| instance.state == "drain") => {

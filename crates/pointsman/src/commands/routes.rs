@@ -197,6 +197,7 @@ mod tests {
             bytes_out: 0,
         };
         let service = |name: &str, hosts: &[&str], instances| ServiceView {
+            closed: false,
             last_good: None,
             protocol: "http".to_owned(),
             name: name.to_owned(),
