@@ -18,8 +18,8 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Record {
     started: Instant,
-    /// When it was sent to its instance last, for balances that go by latency; `None`: not yet, or with another balance.
-    sent: Cell<Option<Instant>>,
+    /// How long it took until it was sent to its instance last, microseconds, up to an hour: for balances that go by latency.
+    before: Cell<u32>,
     /// The service that took it.
     pub(crate) service: Option<Rc<ServiceLive>>,
     /// The instance that it was sent to, the last one if there were several.
@@ -45,7 +45,7 @@ impl Record {
     pub(crate) fn new(started: Instant) -> Self {
         Self {
             started,
-            sent: Cell::new(None),
+            before: Cell::new(0),
             service: None,
             instance: None,
             repeated: Cell::new(false),
@@ -60,6 +60,7 @@ impl Record {
     pub(crate) fn repeat(&self, instance: &InstanceLive, reason: RetryReason) {
         instance.counters().retried(reason);
         self.repeated.set(true);
+        self.sent();
         if let Some(noted) = &self.noted {
             noted.repeated();
         }
@@ -69,7 +70,7 @@ impl Record {
     /// elsewhere and a slow client, says nothing about the instance.
     #[cold]
     pub(crate) fn sent(&self) {
-        self.sent.set(Some(begins()));
+        self.before.set(u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
 
     /// Measures how long its instance took to answer, for balances that go by it.
@@ -80,7 +81,7 @@ impl Record {
 
     /// How long its instance has had it.
     fn waited(&self) -> Duration {
-        self.sent.get().unwrap_or(self.started).elapsed()
+        self.started.elapsed().saturating_sub(Duration::from_micros(self.before.get().into()))
     }
 
     /// Whether it was sent again.

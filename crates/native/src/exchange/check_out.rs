@@ -2,6 +2,8 @@
 
 use std::pin::pin;
 
+use pointsman_table::Balance;
+
 use super::again::{self, Unreached, make_way};
 use super::context::Cx;
 use super::decide::Plan;
@@ -44,7 +46,12 @@ pub(super) async fn wait(
         };
         cx.record.noted.iter().for_each(|noted| noted.checked_out(tried, checked_out.is_ok()));
         let fault = match checked_out {
-            Ok(checked_out) => return Ok(checked_out),
+            Ok(checked_out) => {
+                if plan.live.service.balance == Balance::PowerOfTwo {
+                    cx.record.sent();
+                }
+                return Ok(checked_out);
+            }
             Err(fault) => fault,
         };
         cx.record.noted.iter().for_each(|noted| no_attempt(noted));

@@ -77,7 +77,6 @@ use std::task::Poll;
 
 use futures_util::future::Either;
 use pointsman_engine::live::RetryReason;
-use pointsman_table::Balance;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::admit::LocalReply;
@@ -199,6 +198,8 @@ fn behind_gate<'c>(
         match pass::pass(&mut cx, &mut downstream, *gated, whole, boxed).await {
             Ok(decision) => {
                 let noted = cx.record.noted.take();
+                // What it took to ask another server is not the instance's time.
+                cx.record.sent();
                 boxed(cx, Request { decision, whole, noted }, downstream).await
             }
             Err(after) => {
@@ -411,9 +412,6 @@ fn attempt(
     progress: &Progress<'_>,
 ) -> impl Future<Output = Result<Done, Fault>> {
     progress.begin_attempt(plan.login || checked_out.private);
-    if plan.live.service.balance == Balance::PowerOfTwo {
-        cx.record.sent();
-    }
     async move {
         let (link, instance) = checked_out.parts();
         let written = match link {

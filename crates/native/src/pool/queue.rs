@@ -40,6 +40,7 @@ impl<T> Look<T> {
 }
 
 /// Looks, if nobody queues. `None`: the request must wait.
+#[inline]
 pub(super) fn at_once<T>(live: &ServiceLive, look: impl Fn() -> Look<T>) -> Option<Option<T>> {
     if live.room().has_queue() { None } else { look().found() }
 }

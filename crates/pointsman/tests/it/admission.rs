@@ -55,9 +55,9 @@ fn clients_are_let_in_by_their_networks() {
     site.put("services/a/deny", "10.6.0.0/33");
     running.wait_problem("bad_value", &["services/a/deny"]);
     assert_eq!(status("11.3.231.9"), 200, "it keeps its last good form");
+    site.put("services/new/deny", "everybody");
     site.put("services/new/domain", "new.test");
     site.put("services/new/one", backend.instance());
-    site.put("services/new/deny", "everybody");
     running.wait_problem("bad_value", &["services/new/deny"]);
     assert_eq!(get(running.http, "new.test", "/").expect("an answer").status, 503, "it was never good");
 }
