@@ -80,10 +80,9 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
     let (accepted, is_settled) = (Cell::new(0), Cell::new(false));
-    let (worker_of, place_of) = (Rc::clone(worker), Rc::clone(&place));
     let multiplex = Multiplex {
-        worker: worker_of,
-        place: place_of,
+        worker: Rc::clone(worker),
+        place: Rc::clone(&place),
         peer,
         stalled,
         glitches,

@@ -123,7 +123,7 @@ pub enum ChallengeKind {
 
 impl ChallengeKind {
     /// As in the key.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Http => "http-01",
             Self::Tls => "tls-alpn-01",

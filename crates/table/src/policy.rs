@@ -144,15 +144,19 @@ impl Policy {
         }
     }
 
+    /// What says who may come in.
+    fn protection(&self) -> impl PartialEq + '_ {
+        (&self.access, &self.client_auth, &self.basic_auth, &self.forward_auth)
+    }
+
     /// Whether it says who may come in.
     pub fn protects(&self) -> bool {
-        self.access.is_some() || self.client_auth.is_some() || self.basic_auth.is_some() || self.forward_auth.is_some()
+        !self.protects_as(&Self::default())
     }
 
     /// Whether two say the same about who may come in.
     pub fn protects_as(&self, other: &Self) -> bool {
-        (&self.access, &self.client_auth) == (&other.access, &other.client_auth)
-            && (&self.basic_auth, &self.forward_auth) == (&other.basic_auth, &other.forward_auth)
+        self.protection() == other.protection()
     }
 
     /// Reads the policy of an HTTP service: `None` if no key sets one. Also returns whether the policy has all the

@@ -82,9 +82,7 @@ impl Judged {
         let ours = self.settings.as_ref().or(self.unreached.as_ref());
         ours.is_some_and(|ours| settings.is_some_and(|settings| Arc::ptr_eq(ours, settings)))
     }
-}
 
-impl Judged {
     /// The last good settings, with the protection that the present keys ask for: it counts even if another key is bad.
     pub(crate) fn kept(&self, last: &Arc<Settings>) -> Arc<Settings> {
         let Some(asked) = &self.policy else { return Arc::clone(last) };

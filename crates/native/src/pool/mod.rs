@@ -14,7 +14,7 @@
 //! | `connect` | a new connection |
 //! | `link` | what a request goes over |
 //! | `judge` | what ejects an instance, and what brings it back |
-//! | `queue` | turns in the queue while all instances are full
+//! | `queue` | turns in the queue while all instances are full |
 //! | `checkout` | an instance with a connection to it, for one request |
 //! | `dials` | new connections that a request asked for |
 //! | `secure` | TLS on a new connection |

@@ -12,7 +12,7 @@ use instant_acme::{
 };
 use pointsman_native::certificate_fault;
 use pointsman_store::{Store, StoreError};
-use pointsman_table::{AcmeTerms, Cert, CertKeyKind};
+use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::client::{AuthorityClient, ComeAgain};
-use super::order::{AnsweredBy, Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
+use super::order::{Challenge, IssuedFacts, Sight, Trouble, TroubleKind};
 
 /// How long one step may take.
 const WITHIN: Duration = Duration::from_secs(45);
@@ -132,7 +132,7 @@ impl Authority {
     }
 
     /// How far an order is.
-    pub(super) async fn look(&self, url: &str, keyed: bool, by: AnsweredBy) -> Result<Sight, Trouble> {
+    pub(super) async fn look(&self, url: &str, keyed: bool, kind: ChallengeKind) -> Result<Sight, Trouble> {
         let looked = async {
             let mut order = self.account.order(url.to_owned()).await?;
             let (status, error) = (order.state().status, order.state().error.clone());
@@ -143,7 +143,7 @@ impl Authority {
                 OrderStatus::Ready => Ok(Sight::Ready { key: None }),
                 OrderStatus::Processing => Ok(Sight::Signing),
                 OrderStatus::Valid => Ok(Sight::Signed),
-                OrderStatus::Pending | OrderStatus::Invalid => self.challenge(&mut order, by).await?,
+                OrderStatus::Pending | OrderStatus::Invalid => self.challenge(&mut order, kind).await?,
             })
         };
         match within(looked, &self.come_again).await?? {
@@ -156,16 +156,16 @@ impl Authority {
     async fn challenge(
         &self,
         order: &mut instant_acme::Order,
-        by: AnsweredBy,
+        kind: ChallengeKind,
     ) -> Result<Result<Sight, Trouble>, Error> {
         let ended = || {
-            let kind = by.word();
-            Ok(Err(Trouble::refusal(format!("the authority does not ask for {kind}, or ended the order"))))
+            let word = kind.word();
+            Ok(Err(Trouble::refusal(format!("the authority does not ask for {word}, or ended the order"))))
         };
         let mut authorizations = order.authorizations();
         let Some(authorization) = authorizations.next().await else { return ended() };
         let mut authorization = authorization?;
-        let Some(challenge) = authorization.challenge(kind(by)) else { return ended() };
+        let Some(challenge) = authorization.challenge(type_of(kind)) else { return ended() };
         if let Some(error) = &challenge.error {
             return Ok(Err(over(error)));
         }
@@ -175,15 +175,15 @@ impl Authority {
         match challenge.status {
             ChallengeStatus::Pending => {
                 let proof = challenge.key_authorization();
-                let answer = match by {
-                    AnsweredBy::Http => proof.as_str().to_owned(),
-                    AnsweredBy::Tls => {
+                let answer = match kind {
+                    ChallengeKind::Http => proof.as_str().to_owned(),
+                    ChallengeKind::Tls => {
                         let made = challenge_cert(&challenge.identifier().to_string(), proof.digest().as_ref());
                         made.map_err(|error| Error::Other(error.into()))?
                     }
-                    AnsweredBy::Dns => proof.dns_value(),
+                    ChallengeKind::Dns => proof.dns_value(),
                 };
-                Ok(Ok(Sight::Pending(Challenge { token: challenge.token.clone(), answer, by })))
+                Ok(Ok(Sight::Pending(Challenge { token: challenge.token.clone(), answer, kind })))
             }
             ChallengeStatus::Processing | ChallengeStatus::Valid => Ok(Ok(Sight::Checking)),
             ChallengeStatus::Invalid => ended(),
@@ -191,13 +191,13 @@ impl Authority {
     }
 
     /// Tells the authority that the challenge is answered.
-    pub(super) async fn tell(&self, url: &str, by: AnsweredBy) -> Result<(), Trouble> {
+    pub(super) async fn tell(&self, url: &str, kind: ChallengeKind) -> Result<(), Trouble> {
         let told = async {
             let mut order = self.account.order(url.to_owned()).await?;
             let mut authorizations = order.authorizations();
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization = authorization?;
-                let challenge = authorization.challenge(kind(by));
+                let challenge = authorization.challenge(type_of(kind));
                 // The leader before us may have told it.
                 if let Some(mut challenge) = challenge.filter(|challenge| challenge.status == ChallengeStatus::Pending)
                 {
@@ -381,11 +381,11 @@ async fn new_key(kind: CertKeyKind) -> Result<String, Trouble> {
     made.map(|key| key.serialize_pem()).map_err(|error| wrong(&error))
 }
 
-fn kind(by: AnsweredBy) -> ChallengeType {
-    match by {
-        AnsweredBy::Http => ChallengeType::Http01,
-        AnsweredBy::Tls => ChallengeType::TlsAlpn01,
-        AnsweredBy::Dns => ChallengeType::Dns01,
+fn type_of(kind: ChallengeKind) -> ChallengeType {
+    match kind {
+        ChallengeKind::Http => ChallengeType::Http01,
+        ChallengeKind::Tls => ChallengeType::TlsAlpn01,
+        ChallengeKind::Dns => ChallengeType::Dns01,
     }
 }
 

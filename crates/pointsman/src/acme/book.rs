@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_store::{ASIDE, Update};
-use pointsman_table::{AcmeNames, Answers, ChallengeCert, Change, OuterCert, Problem, ProblemKind, Table};
+use pointsman_table::{
+    AcmeNames, Answers, ChallengeCert, ChallengeKind, Change, OuterCert, Problem, ProblemKind, Table,
+};
 use serde::{Deserialize, Serialize};
 
-use super::order::{AnsweredBy, CertOrder, Challenge};
+use super::order::{CertOrder, Challenge};
 use super::revoke::Revocation;
 use crate::control::expiry::utc;
 use crate::control::{AcmeName, IssuedCerts};
@@ -147,12 +149,12 @@ impl CertBook {
         });
         let mut answers = more.clone();
         for (name, order) in &self.orders {
-            let Some(Challenge { token, answer, by }) = order.challenge() else { continue };
+            let Some(Challenge { token, answer, kind }) = order.challenge() else { continue };
             let (token, answer) = (token.as_str().into(), answer.as_str().into());
-            match by {
-                AnsweredBy::Http => drop(answers.bodies.insert(token, answer)),
-                AnsweredBy::Tls => drop(answers.certs.insert(name.clone(), ChallengeCert { token, pem: answer })),
-                AnsweredBy::Dns => {}
+            match kind {
+                ChallengeKind::Http => drop(answers.bodies.insert(token, answer)),
+                ChallengeKind::Tls => drop(answers.certs.insert(name.clone(), ChallengeCert { token, pem: answer })),
+                ChallengeKind::Dns => {}
             }
         }
         if let Some(Probe { token, answer, .. }) = &self.probe {
@@ -256,8 +258,6 @@ fn cert_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::ChallengeKind;
-
     use super::super::order::{OrderFailure, OrderStage};
     use super::*;
 
@@ -272,12 +272,12 @@ mod tests {
     #[test]
     fn the_newest_of_an_order_counts() {
         let mut book = CertBook::default();
-        let challenge = Challenge { token: "t".into(), answer: "a".into(), by: AnsweredBy::Http };
+        let challenge = Challenge { token: "t".into(), answer: "a".into(), kind: ChallengeKind::Http };
         let told = OrderStage::Told { url: "u".into(), challenge, since: 1 };
         book.note("a.test", order(2, told.clone()));
         book.take(put("orders/a.test", serde_json::to_vec(&order(1, OrderStage::Idle)).unwrap()));
         assert_eq!(book.orders["a.test"].stage, told);
-        let by_tls = Challenge { token: "u".into(), answer: "PEM".into(), by: AnsweredBy::Tls };
+        let by_tls = Challenge { token: "u".into(), answer: "PEM".into(), kind: ChallengeKind::Tls };
         book.note("b.test", order(1, OrderStage::Answering { url: "u".into(), challenge: by_tls }));
         let more = Answers { bodies: [("env".into(), "b".into())].into(), ..Answers::default() };
         let issued = book.issued(&more);

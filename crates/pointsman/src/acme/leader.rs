@@ -24,7 +24,7 @@ use super::check::leads_here;
 use super::due::Candidates;
 use super::endpoint::Endpoint;
 use super::hook::{self, Turn};
-use super::order::{AnsweredBy, CONSULT, CertOrder, Challenge, OrderAction, OrderEvent, Trouble, TroubleKind};
+use super::order::{CONSULT, CertOrder, Challenge, OrderAction, OrderEvent, Trouble, TroubleKind};
 use crate::control::{Around, Status};
 use crate::fleet::{self, Stage};
 use crate::names::Lookup;
@@ -288,7 +288,7 @@ impl<'a> Work<'a> {
 
     /// Removes the TXT record of a challenge, if it has one.
     pub(super) async fn clean_up(&self, name: &str, challenge: &Challenge) {
-        if challenge.by == AnsweredBy::Dns
+        if challenge.kind == ChallengeKind::Dns
             && let Err(trouble) = hook::change(&self.leader.settings, Turn::CleanUp, name, &challenge.answer).await
         {
             warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
@@ -350,15 +350,15 @@ impl<'a> Work<'a> {
                 OrderEvent::Consulted { window, again: now().saturating_add(again) }
             }
             OrderAction::Look { url, keyed } => {
-                let by = AnsweredBy::of(self.kind(name)?);
-                OrderEvent::Seen(again(|| authority.look(&url, keyed, by)).await?)
+                let kind = self.kind(name)?;
+                OrderEvent::Seen(again(|| authority.look(&url, keyed, kind)).await?)
             }
             OrderAction::Tell { url, challenge } => {
-                match challenge.by {
-                    AnsweredBy::Dns => {
+                match challenge.kind {
+                    ChallengeKind::Dns => {
                         hook::change(&self.leader.settings, Turn::Present, name, &challenge.answer).await?;
                     }
-                    AnsweredBy::Http | AnsweredBy::Tls => {
+                    ChallengeKind::Http | ChallengeKind::Tls => {
                         if let Some(late) = self.everywhere(&challenge.token).await {
                             warn!(
                                 "certificate for {name}: the authority is told although not every balancer answers it: {late}"
@@ -366,7 +366,7 @@ impl<'a> Work<'a> {
                         }
                     }
                 }
-                again(|| authority.tell(&url, challenge.by)).await?;
+                again(|| authority.tell(&url, challenge.kind)).await?;
                 OrderEvent::Told
             }
             OrderAction::Finalize { url, key } => {

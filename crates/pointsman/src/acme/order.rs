@@ -103,42 +103,18 @@ pub(crate) struct Challenge {
     pub(crate) token: String,
     /// What balancers say, the certificate that they show and its key, or the value of the TXT record.
     pub(crate) answer: String,
-    /// Where it is answered.
-    #[serde(default)]
-    pub(crate) by: AnsweredBy,
+    /// How it is answered.
+    #[serde(default, with = "ChallengeWord")]
+    pub(crate) kind: ChallengeKind,
 }
 
-/// Where a challenge is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AnsweredBy {
-    /// By balancers, over HTTP.
-    #[default]
+/// How the store names kinds of challenges.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ChallengeKind", rename_all = "lowercase")]
+enum ChallengeWord {
     Http,
-    /// By balancers, in a TLS handshake.
     Tls,
-    /// By a name server.
     Dns,
-}
-
-impl AnsweredBy {
-    /// Where challenges of this kind are answered.
-    pub(crate) fn of(kind: ChallengeKind) -> Self {
-        match kind {
-            ChallengeKind::Http => Self::Http,
-            ChallengeKind::Tls => Self::Tls,
-            ChallengeKind::Dns => Self::Dns,
-        }
-    }
-
-    /// The kind of challenge, as in keys.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Http => "http-01",
-            Self::Tls => "tls-alpn-01",
-            Self::Dns => "dns-01",
-        }
-    }
 }
 
 /// A failure in words: the authority's own, if it gave any.

@@ -20,7 +20,7 @@ fn pending() -> OrderEvent {
 }
 
 fn challenge() -> Challenge {
-    Challenge { token: "t".into(), answer: "t.print".into(), by: AnsweredBy::Http }
+    Challenge { token: "t".into(), answer: "t.print".into(), kind: ChallengeKind::Http }
 }
 
 fn ready(key: Option<&str>) -> OrderEvent {
