@@ -299,6 +299,24 @@ mod tests {
     }
 
     #[test]
+    fn a_form_with_other_protection_does_not_serve_on() {
+        let open = table(&[("a/domain", "a.test"), ("a/one", "10.0.0.1")]);
+        let asks = [("a/domain", "a.test"), ("a/one", "10.0.0.1"), ("a/allow", "10.0.0.0/8")];
+        let bad = table(&[asks[0], asks[1], asks[2], ("a/custom_settings", "optoin httplog")]);
+        for before in [served(&open), Served::nothing()] {
+            let mut refusals = Refusals::default();
+            assert!(refusals.blame(&bad, &before, &blame(&bad)));
+            let held = refusals.held(&bad).services.into_values().next().expect("it is held back");
+            let form = held.expect("its rules stay");
+            assert!(form.closed && form.instances.is_empty() && form.custom_settings.is_none());
+        }
+        let same = table(&asks);
+        let mut refusals = Refusals::default();
+        assert!(refusals.blame(&bad, &served(&same), &blame(&bad)));
+        assert_eq!(serving(&refusals, &bad).as_deref(), Some("None 1"), "the same protection serves on");
+    }
+
+    #[test]
     fn a_kept_form_that_is_refused_too_is_given_up() {
         let old = table(&[("a/domain", "a.test"), ("a/custom_settings", "errorfile 503 /gone")]);
         let bad = table(&[("a/domain", "a.test"), ("a/custom_settings", "optoin httplog")]);

@@ -24,6 +24,12 @@ impl Access {
             .then(|| Self { deny: deny.unwrap_or_default(), allow: allow.unwrap_or_default() })
     }
 
+    /// These lists, and the other's where one of these is empty.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        let list = |own: &Networks, other: &Networks| if own.is_empty() { other.clone() } else { own.clone() };
+        Self { deny: list(&self.deny, &other.deny), allow: list(&self.allow, &other.allow) }
+    }
+
     /// Whether a client at this address is served.
     pub fn admits(&self, client: IpAddr) -> bool {
         !self.deny.contain(client) && (self.allow.is_empty() || self.allow.contain(client))

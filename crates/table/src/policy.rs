@@ -136,7 +136,10 @@ impl Policy {
     /// The same, with the protection that another one asks for where it asks for some.
     pub(crate) fn protected_as(&self, other: &Self) -> Self {
         Self {
-            access: other.access.clone().or_else(|| self.access.clone()),
+            access: match (&other.access, &self.access) {
+                (Some(other), Some(own)) => Some(other.or(own)),
+                (other, own) => other.as_ref().or(own.as_ref()).cloned(),
+            },
             client_auth: other.client_auth.clone().or_else(|| self.client_auth.clone()),
             basic_auth: other.basic_auth.clone().or_else(|| self.basic_auth.clone()),
             forward_auth: other.forward_auth.clone().or_else(|| self.forward_auth.clone()),
@@ -181,7 +184,7 @@ impl Policy {
             request_headers: reader.read("request_headers", HeaderLines::of_requests),
             response_headers: reader.read("response_headers", HeaderLines::of_responses),
             compress: reader.read("compress", Compress::parse),
-            access: reader.whole(Access::read),
+            access: Access::read(reader),
             rate_limit: match capabilities.honours("rate_limit") {
                 true => reader.read("rate_limit", RateLimit::parse),
                 false => None,

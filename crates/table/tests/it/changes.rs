@@ -120,6 +120,35 @@ fn protection_counts_even_if_another_key_is_bad() {
 }
 
 #[test]
+fn each_list_of_networks_counts_for_itself_while_another_key_is_bad() {
+    for (tree, other) in [("services", "port"), ("tcp-services", "sni")] {
+        let access = |story: &Story| {
+            let last = story.last.as_ref().expect("compiled");
+            let service = last.table.services().first().expect("served");
+            let policy = service.policy.as_ref().expect("it has one");
+            policy.access.as_ref().map(ToString::to_string)
+        };
+        let (mut story, key) = (Story::new(), |name: &str| format!("{tree}/s/{name}"));
+        let reach = if tree == "services" { "domain = s.test" } else { "port = 1" };
+        let first = format!("{}\n{} = 10.0.0.0/8\n{} = 10.1.0.0/16", key(reach), key("allow"), key("deny"));
+        let host = if tree == "services" { "service=s" } else { "none" };
+        story.step(&first, "s.test/", host);
+        let both = Some("deny 10.1.0.0/16, allow 10.0.0.0/8".to_owned());
+        assert_eq!(access(&story), both);
+        // One list is bad: neither it nor the other opens anything.
+        story.step(&format!("{} = x", key("allow")), "s.test/", &format!("{host}|allow"));
+        assert_eq!(access(&story), both, "{tree}");
+        // One list is gone while another key is bad.
+        story.step(&format!("- {}\n{} = \x01", key("allow"), key(other)), "s.test/", &format!("{host}|{other}"));
+        assert_eq!(access(&story), both, "{tree}");
+        story.step(&format!("{} = 10.2.0.0/16", key("deny")), "s.test/", &format!("{host}|{other}"));
+        assert_eq!(access(&story).as_deref(), Some("deny 10.2.0.0/16, allow 10.0.0.0/8"), "{tree}");
+        story.step(&format!("- {}", key(other)), "s.test/", host);
+        assert_eq!(access(&story).as_deref(), Some("deny 10.2.0.0/16"), "{tree}");
+    }
+}
+
+#[test]
 fn servers_that_others_name_come_and_go_with_them() {
     let mut story = Story::new();
     let services = |story: &Story| {
