@@ -94,7 +94,7 @@ impl Leader<'_> {
 
     /// Ends when the balancer drains.
     async fn campaign(&self, holder: &LeaseHolder<'_>) {
-        let mut state = holder.state();
+        let (mut state, mut told) = (holder.state(), None);
         while !self.is_draining() {
             let held = match state.wait_for(|state| matches!(state, LeaseState::Held { .. })).await.as_deref() {
                 Ok(LeaseState::Held { term }) => *term,
@@ -102,7 +102,7 @@ impl Leader<'_> {
                 Err(_) => return,
             };
             if self.elected(holder).await
-                && let Some(term) = self.begin().await
+                && let Some(term) = self.begin(&mut told).await
             {
                 info!("this balancer asks for certificates now, in term {term}");
                 let work = Work::new(self, term);
@@ -123,11 +123,18 @@ impl Leader<'_> {
     }
 
     /// Reads what the last leader wrote, and counts the terms of all leaders. `None`: the store fails.
-    async fn begin(&self) -> Option<u64> {
+    /// `told`: the last failure, which is not logged again.
+    async fn begin(&self, told: &mut Option<StoreError>) -> Option<u64> {
         match self.try_begin().await {
-            Ok(term) => Some(term),
+            Ok(term) => {
+                *told = None;
+                Some(term)
+            }
             Err(error) => {
-                warn!("this balancer would ask for certificates, and cannot: {error}");
+                if told.as_ref() != Some(&error) {
+                    warn!("this balancer would ask for certificates, and cannot: {error}");
+                    *told = Some(error);
+                }
                 sleep(RETRY_TERM).await;
                 None
             }
