@@ -1,9 +1,10 @@
 //! What features cost a small request: Pointsman with them over Pointsman without them, in alternating turns.
 
 use std::fs;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::collector;
@@ -47,6 +48,11 @@ const LOG_COST: f64 = 1.08;
 /// The same of spans of one request in a hundred.
 const TRACES_COST: f64 = 1.08;
 
+/// Pages of `--admin` that browsers have open.
+const PAGES: usize = 20;
+/// CPU per request with them over without, at most.
+const PAGES_COST: f64 = 1.02;
+
 /// Clients, each with a rate of its own.
 const CLIENTS: usize = 1_000_000;
 /// Memory that their rates take, at most, MB.
@@ -62,14 +68,16 @@ const EVERY: u64 = 10;
 /// Measures everything.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     type Part = fn(&Options, &mut Report) -> io::Result<()>;
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("care for instances", |options, report| keyed(options, report, ("care for instances", CARE, CARE_COST))),
         ("ten filters", |options, report| keyed(options, report, ("ten filters", FILTERS, FILTERS_COST))),
         ("access log", access_log),
         ("traces", traces),
-        ("bad logins", logins::measure),
+        ("open pages", open_pages),
         ("rates of clients", rates),
         ("checks", checks),
+        // The slowest: hashes are computed when nothing else is to be done.
+        ("bad logins", logins::measure),
     ];
     for (name, part) in parts {
         if let Err(error) = part(options, report) {
@@ -131,6 +139,33 @@ fn traces(options: &Options, report: &mut Report) -> io::Result<()> {
         compare(options, report, name, (&with, &without), (SMALL, target))?;
     }
     Ok(())
+}
+
+/// Pages that follow what happens, over none.
+fn open_pages(options: &Options, report: &mut Report) -> io::Result<()> {
+    let place = Workplace::new("pages")?;
+    let to = peers::responder()?;
+    let (watched, alone) = (folder(&place, "watched", to.address, &[])?, folder(&place, "alone", to.address, &[])?);
+    let (with, admin) = peers::with_pages("watched", &options.pointsman, &watched)?;
+    let without = peers::pointsman("alone", &options.pointsman, &alone)?;
+    let streams = (0..PAGES).map(|_| follow(admin)).collect::<io::Result<Vec<_>>>()?;
+    let compared = compare(options, report, "20 open pages", (&with, &without), (SMALL, Some(PAGES_COST)));
+    for (stream, reader) in streams {
+        stream.shutdown(Shutdown::Both)?;
+        let received = reader.join().map_err(|_| io::Error::other("a page's reader ended"))??;
+        if received == 0 {
+            return Err(io::Error::other("a page got nothing"));
+        }
+    }
+    compared
+}
+
+/// Follows what a page shows, as a browser does. Returns the connection, and what counts the bytes until its end.
+fn follow(admin: SocketAddr) -> io::Result<(TcpStream, JoinHandle<io::Result<u64>>)> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.write_all(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut reading = stream.try_clone()?;
+    Ok((stream, thread::spawn(move || io::copy(&mut reading, &mut io::sink()))))
 }
 
 fn haproxy(place: &Workplace, to: SocketAddr, logs: bool) -> io::Result<Peer> {
@@ -228,10 +263,10 @@ fn checks(options: &Options, report: &mut Report) -> io::Result<()> {
     }
     let peer = peers::pointsman("checks", &options.pointsman, &keys)?;
     // The first of them come soon after the start.
-    std::thread::sleep(Duration::from_secs(EVERY));
+    thread::sleep(Duration::from_secs(EVERY));
     let span = Duration::from_secs(if options.quick { EVERY } else { 3 * EVERY });
     let before = cpu_time(&peer)?;
-    std::thread::sleep(span);
+    thread::sleep(span);
     let spent = cpu_time(&peer)?.saturating_sub(before);
     report.hold("checks of 10,000 instances, of a core", spent.as_secs_f64() / span.as_secs_f64(), "", CHECKS_COST);
     Ok(())

@@ -339,6 +339,15 @@ pub(crate) fn pointsman_of(name: &'static str, program: &Path, state: &Path, sto
     Ok(run(name, program, state, &[ONE_WORKER, store].concat())?.0)
 }
 
+/// The same, and the address of its admin pages.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn with_pages(name: &'static str, program: &Path, keys: &Path) -> io::Result<(Peer, SocketAddr)> {
+    let store = ["--store", &*keys.to_string_lossy(), "--prefix", "/"];
+    run(name, program, &keys.with_extension("state"), &[ONE_WORKER, &store].concat())
+}
+
 /// Pointsman with the HAProxy engine, and the address of its admin pages.
 ///
 /// # Errors
