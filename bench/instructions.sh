@@ -12,7 +12,7 @@ set -eu
 
 tolerance=3
 exchanges=${EXCHANGES:-200}
-tests="exchanges chunked_posts"
+tests="exchanges chunked_posts cared_for"
 engine='pointsman_native::serve::serve::{{closure}}'
 cd "$(dirname "$0")/.."
 figures=bench/instructions.txt

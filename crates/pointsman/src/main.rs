@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: pointsman_engine::sys::Allocator = pointsman_engine::sys::Allocator;
 
 fn main() -> ExitCode {
     pointsman::program::main()

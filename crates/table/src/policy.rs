@@ -115,6 +115,19 @@ impl Display for Scheme {
 }
 
 impl Policy {
+    /// Whether there is anything to do before a request's instance is chosen.
+    pub fn judges(&self) -> bool {
+        let judging = Self {
+            errors: Pages::default(),
+            finish: false,
+            split: None,
+            mirrors: Box::default(),
+            cookie: None,
+            ..self.clone()
+        };
+        judging != Self::default()
+    }
+
     /// Whether anything asks for a request's id.
     pub fn asks_for_id(&self) -> bool {
         let redirect = self.redirect.iter().map(|redirect| &redirect.target);

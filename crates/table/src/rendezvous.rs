@@ -16,8 +16,7 @@ use twox_hash::XxHash3_64;
 const FEW: u64 = 32;
 /// With so many more, all keys go by groups.
 const BLEND: u64 = 64;
-/// How many groups there are: told apart by the first [`GROUP_BITS`] of what a name hashes to.
-const GROUPS: u64 = 1 << GROUP_BITS;
+/// Groups are told apart by so many bits, the first of what a name hashes to.
 const GROUP_BITS: u32 = 5;
 /// Makes the numbers of groups differ from those of names.
 const GROUP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -29,12 +28,18 @@ pub fn hash_key(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
 }
 
+/// So many draws are compared at once.
+const TOGETHER: usize = 32;
+
 /// Instances that keys are spread over.
 #[derive(Clone, Debug)]
 pub struct Rendezvous {
     /// Ordered by group.
     members: Box<[Drawer]>,
-    groups: Box<[NameGroup]>,
+    /// The place of each is its own, here.
+    groups: Box<[Drawer]>,
+    /// The members of each group.
+    ranges: Box<[(u32, u32)]>,
 }
 
 /// Whoever draws: an instance, or a group.
@@ -47,13 +52,6 @@ struct Drawer {
     place: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct NameGroup {
-    drawer: Drawer,
-    first: u32,
-    end: u32,
-}
-
 impl Rendezvous {
     /// Spreads keys over instances with these names and weights above 0.
     pub fn new<'a>(instances: impl Iterator<Item = (&'a str, u64)>) -> Self {
@@ -63,23 +61,23 @@ impl Rendezvous {
         };
         let mut members: Vec<_> = instances.enumerate().map(draws).collect();
         members.sort_by_key(|(_, drawer)| drawer.salt);
-        let groups = if members.len() as u64 > FEW { grouped(&members) } else { Box::default() };
-        Self { members: members.into_iter().map(|(_, drawer)| drawer).collect(), groups }
+        let (groups, ranges) = if members.len() as u64 > FEW { grouped(&members) } else { Default::default() };
+        let members = members.into_iter().map(|(_, drawer)| drawer).collect();
+        Self { members, groups: groups.into(), ranges: ranges.into() }
     }
 
     /// The place of the instance that the key goes to: among those that fit, if not all do.
     pub fn pick(&self, key: u64, fits: impl Fn(usize) -> bool) -> Option<usize> {
         if !self.goes_by_groups(key) {
-            return lowest(&self.members, key, &fits).map(|drawer| drawer.place as usize);
+            return lowest(&self.members, key, &fits);
         }
         let mut full = 0u64;
         loop {
-            let left = self.groups.iter().enumerate().filter(|(n, _)| full & (1 << n) == 0);
-            let (n, group) = lowest_of(left, key, |(_, group)| group.drawer)?;
-            let members = &self.members[group.first as usize..group.end as usize];
-            match lowest(members, key, &fits) {
-                Some(drawer) => return Some(drawer.place as usize),
-                None => full |= 1 << n,
+            let group = lowest(&self.groups, key, &|n| full & (1 << n) == 0)?;
+            let (first, end) = self.ranges[group];
+            match lowest(&self.members[first as usize..end as usize], key, &fits) {
+                Some(place) => return Some(place),
+                None => full |= 1 << group,
             }
         }
     }
@@ -90,17 +88,18 @@ impl Rendezvous {
     }
 }
 
-fn grouped(members: &[(u64, Drawer)]) -> Box<[NameGroup]> {
-    let mut groups: Vec<NameGroup> = Vec::with_capacity(GROUPS as usize);
-    let mut at = 0;
+/// The groups, and where their members are.
+fn grouped(members: &[(u64, Drawer)]) -> (Vec<Drawer>, Vec<(u32, u32)>) {
+    let (mut groups, mut ranges, mut first) = (Vec::new(), Vec::new(), 0);
     for chunk in members.chunk_by(|(_, a), (_, b)| number(a) == number(b)) {
         let weight: u64 = chunk.iter().map(|(weight, _)| weight).sum();
-        let end = at + chunk.len() as u32;
         let salt = mix(number(&chunk[0].1) ^ GROUP);
-        groups.push(NameGroup { drawer: Drawer { salt, inverse: 1.0 / weight as f64, place: 0 }, first: at, end });
-        at = end;
+        groups.push(Drawer { salt, inverse: 1.0 / weight as f64, place: groups.len() as u32 });
+        let end = first + chunk.len() as u32;
+        ranges.push((first, end));
+        first = end;
     }
-    groups.into()
+    (groups, ranges)
 }
 
 /// The number of its group.
@@ -108,43 +107,65 @@ fn number(drawer: &Drawer) -> u64 {
     drawer.salt >> (u64::BITS - GROUP_BITS)
 }
 
-fn lowest<'m>(members: &'m [Drawer], key: u64, fits: &impl Fn(usize) -> bool) -> Option<&'m Drawer> {
-    lowest_of(members.iter().filter(|drawer| fits(drawer.place as usize)), key, |drawer| **drawer)
-}
-
-/// Who draws the lowest number: each one's is exponentially distributed, with its weight as the rate.
-fn lowest_of<T>(all: impl Iterator<Item = T>, key: u64, drawer: impl Fn(&T) -> Drawer) -> Option<T> {
-    let mut best: Option<(T, Draw)> = None;
-    for one in all {
-        let Drawer { salt, inverse, .. } = drawer(&one);
-        // 53 bits, from 0 to less than 1.
-        let share = (mix(key ^ salt) >> 11) as f64 / (1u64 << 53) as f64;
-        let draw = Draw { share, inverse, number: OnceCell::new() };
-        if best.as_ref().is_none_or(|(_, least)| draw.is_lower(least)) {
-            best = Some((one, draw));
+/// The place of who draws the lowest number, of those that fit: each one's is exponentially distributed, with its weight
+/// as the rate.
+fn lowest(drawers: &[Drawer], key: u64, fits: &impl Fn(usize) -> bool) -> Option<usize> {
+    let mut best: Option<(u32, Draw)> = None;
+    for chunk in drawers.chunks(TOGETHER) {
+        let (mut bounds, mut least) = ([f64::INFINITY; TOGETHER], f64::INFINITY);
+        for (bound, drawer) in bounds.iter_mut().zip(chunk).filter(|(_, drawer)| fits(drawer.place as usize)) {
+            *bound = Draw::of(drawer, key).bound();
+            least = if *bound < least { *bound } else { least };
+        }
+        let bounds = &bounds[..chunk.len()];
+        let Some(first) = bounds.iter().position(|bound| *bound == least && bound.is_finite()) else { continue };
+        // Whoever is above this is not the lowest: almost always all others.
+        let most = Draw::of(&chunk[first], key).most();
+        for (drawer, _) in chunk.iter().zip(bounds).filter(|(_, bound)| **bound <= most) {
+            let draw = Draw::of(drawer, key);
+            if best.as_ref().is_none_or(|(_, least)| draw.is_lower(least)) {
+                best = Some((drawer.place, draw));
+            }
         }
     }
-    best.map(|(one, _)| one)
+    best.map(|(place, _)| place as usize)
 }
 
 /// What somebody drew. The logarithm costs most, and is taken only where it decides.
 struct Draw {
+    /// 53 bits, from 0 to less than 1.
     share: f64,
     inverse: f64,
     number: OnceCell<f64>,
 }
 
 impl Draw {
+    fn of(drawer: &Drawer, key: u64) -> Self {
+        // As a signed number: those become floats in one instruction.
+        let bits = (mix(key ^ drawer.salt) >> 11) as i64;
+        Self { share: bits as f64 / (1u64 << 53) as f64, inverse: drawer.inverse, number: OnceCell::new() }
+    }
+
     fn is_lower(&self, least: &Self) -> bool {
         if self.inverse == least.inverse {
             return self.share < least.share;
         }
-        // The logarithm is never less than the share.
-        self.share * self.inverse < least.number() && self.number() < least.number()
+        self.bound() < least.number() && self.number() < least.number()
     }
 
     fn number(&self) -> f64 {
         *self.number.get_or_init(|| minus_ln_of_rest(self.share) * self.inverse)
+    }
+
+    /// At most the number: the logarithm is never less than the share.
+    fn bound(&self) -> f64 {
+        self.share * self.inverse
+    }
+
+    /// At least the number, and near it where the share is small: `-ln(1 - x) <= x / (1 - x)`. What rounding may lose is
+    /// added.
+    fn most(&self) -> f64 {
+        self.bound() / (1.0 - self.share) * (1.0 + 1e-9)
     }
 }
 
@@ -273,12 +294,36 @@ mod tests {
     }
 
     #[test]
+    fn the_lowest_of_all_numbers_is_found() {
+        for (count, heaviest) in [(1, 1), (31, 1), (33, 256), (100, 3)] {
+            let drawers: Vec<Drawer> = (0..count)
+                .map(|n| Drawer {
+                    salt: hash_key(&[n as u8]),
+                    inverse: 1.0 / f64::from(n % heaviest + 1),
+                    place: n as u32,
+                })
+                .collect();
+            for n in 0..5_000 {
+                let fits = |place: usize| n % 3 == 0 || place % 5 != n % 5;
+                let numbers = drawers.iter().filter(|drawer| fits(drawer.place as usize)).map(|drawer| {
+                    let draw = Draw::of(drawer, key(n));
+                    (draw.number(), drawer.place as usize)
+                });
+                let naive = numbers.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, place)| place);
+                assert_eq!(lowest(&drawers, key(n), &fits), naive, "key {n} of {count}");
+            }
+        }
+    }
+
+    #[test]
     fn the_logarithm_is_exact_enough() {
         for n in 0..10_000 {
             let draw = f64::from(n) / 10_000.0;
             let (ours, exact) = (minus_ln_of_rest(draw), -(-draw).ln_1p());
             assert!((ours - exact).abs() <= 1e-8 * exact, "{ours}, not {exact}");
             assert!(ours >= draw);
+            let drawn = Draw { share: draw, inverse: 0.3, number: OnceCell::new() };
+            assert!(drawn.bound() <= drawn.number() && drawn.number() <= drawn.most());
         }
     }
 }

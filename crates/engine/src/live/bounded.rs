@@ -17,6 +17,11 @@ const FLOOR: u64 = 3;
 const MEASURED: u64 = 16;
 /// The share of the newest request in the mean, as a divisor.
 const WEIGHT: u64 = 16;
+/// While requests take less than this, microseconds, few are measured: nobody waits long behind them, and the clock would
+/// cost them more than all else here.
+const QUICK: u64 = 10_000;
+/// One of so many is measured then.
+const SAMPLED: u64 = 8;
 /// No request counts for more than so many times the mean: one long stream says little about the next request.
 const OUTLIER: u64 = 8;
 
@@ -121,15 +126,28 @@ impl Spending {
 /// How long requests held their places: a moving mean. Losing one of several that end at once does no harm.
 #[derive(Debug, Default)]
 pub struct Spans {
+    /// Those that began.
+    begun: AtomicU64,
+    /// Those that were measured.
     count: AtomicU64,
     /// Microseconds.
     mean: AtomicU64,
+    /// The last one, microseconds.
+    last: AtomicU64,
 }
 
 impl Spans {
+    /// Counts one that begins. Returns whether it is to be measured.
+    pub fn begin(&self) -> bool {
+        let (begun, count) = (self.begun.load(Relaxed), self.count.load(Relaxed));
+        self.begun.store(begun.wrapping_add(1), Relaxed);
+        count < MEASURED || self.last.load(Relaxed) >= QUICK || begun.is_multiple_of(SAMPLED)
+    }
+
     /// Adds one that is over.
     pub fn add(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.last.store(took, Relaxed);
         let (count, mean) = (self.count.load(Relaxed), self.mean.load(Relaxed));
         let took = if count < MEASURED { took } else { took.min(mean.saturating_mul(OUTLIER).max(1_000)) };
         let weight = (count + 1).min(WEIGHT);
@@ -159,6 +177,26 @@ mod tests {
         assert_eq!(retried(10_900, 20), 50, "80 of 400, 30 of which were spent");
         assert_eq!(retried(10_900, 100), 320);
         assert_eq!(retried(1_000_000, 100), 30);
+    }
+
+    #[test]
+    fn few_of_the_quick_are_measured_and_all_of_the_slow() {
+        let spans = Spans::default();
+        let measured = |count: u64, took: Duration| {
+            (0..count)
+                .filter(|_| {
+                    spans.begin() && {
+                        spans.add(took);
+                        true
+                    }
+                })
+                .count()
+        };
+        assert_eq!(measured(MEASURED, Duration::from_millis(1)), 16);
+        assert_eq!(measured(80, Duration::from_millis(1)), 10);
+        let slow = Duration::from_secs(1);
+        measured(SAMPLED, slow);
+        assert_eq!(measured(80, slow), 80);
     }
 
     #[test]

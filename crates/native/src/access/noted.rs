@@ -197,7 +197,7 @@ impl Noted {
         if is_reached {
             self.connect.set(Some(tried.spent.connect));
         }
-        self.redispatches.set(tried.spent.redispatches);
+        self.redispatches.set(tried.spent.redispatches.into());
         self.queued.set(tried.spent.queued);
     }
 

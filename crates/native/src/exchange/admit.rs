@@ -92,7 +92,7 @@ pub(super) fn admit<'p>(
     (peer, id): (&'p Peer, &mut String),
 ) -> Result<Approved<'p>, Stopped> {
     let (config, is_secure) = (&*view.globals.config, is_secure(head, peer));
-    if policy.asks_for_id() {
+    if live.asks_for_id {
         *id = request_id(worker, head, peer);
     }
     let id = &**id;

@@ -22,9 +22,10 @@ pub(super) fn check_out_at_once(
     tried: &mut Tried,
     progress: &Progress<'_>,
 ) -> Result<Checkout, Option<Hold>> {
-    if progress.bound().is_some() || !cx.logins.is_empty() {
+    if !cx.logins.is_empty() {
         return Err(None);
     }
+    let want = Want { tries: again::tries(progress, tried), ..want };
     let checked_out = checkout_at_once(&cx.worker.home, &plan.live, want, tried, cx.deadline.now())?;
     cx.record.noted.iter().for_each(|noted| noted.checked_out(tried, true));
     Ok(checked_out)
@@ -42,7 +43,7 @@ pub(super) async fn wait(
     loop {
         let checked_out = match progress.bound() {
             None => check_out(cx, plan, downstream, want, tried, held.take()).await,
-            Some(_) => check_out_within(cx, plan, downstream, want, tried, progress).await,
+            Some(_) => check_out_within(cx, plan, downstream, want, (tried, held.take()), progress).await,
         };
         cx.record.noted.iter().for_each(|noted| noted.checked_out(tried, checked_out.is_ok()));
         let fault = match checked_out {
@@ -98,12 +99,12 @@ async fn check_out_within(
     plan: &Plan,
     downstream: &Downstream<'_>,
     want: Want<'_>,
-    tried: &mut Tried,
+    (tried, held): (&mut Tried, Option<Hold>),
     progress: &Progress<'_>,
 ) -> Result<Checkout, Fault> {
     let before = tried.count();
     let want = Want { tries: again::tries(progress, tried), ..want };
-    let checked_out = again::within(progress, check_out(cx, plan, downstream, want, tried, None)).await;
+    let checked_out = again::within(progress, check_out(cx, plan, downstream, want, tried, held)).await;
     let failed = tried.count().saturating_sub(before);
     // After the last of them, none was tried.
     again::count_redispatches(progress, if checked_out.is_ok() { failed } else { failed.saturating_sub(1) });

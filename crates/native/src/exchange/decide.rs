@@ -112,10 +112,7 @@ impl Request {
 }
 
 /// A request on its way: what to send, and to which service. Does not change while it is sent.
-///
-/// Aligned so that its size is a power of two: mimalloc has a short way for those only.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct Plan {
     pub(crate) live: Rc<ServiceLive>,
     /// The key for hashing balances.
@@ -298,7 +295,7 @@ pub(crate) fn decide(
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let mut approved = match &live.service.policy {
+    let mut approved = match &live.judge {
         None => None,
         Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), (peer, id)) {
             Ok(approved) => Some(approved),
@@ -316,7 +313,7 @@ pub(crate) fn decide(
     let mut held = worker.buffers.take(Size::Head);
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     let (sticky, cookie) = match live.service.cookie() {
-        Some(cookie) => sticky::read(cookie, |id| sticky::named(&live, id), head, sticky::today()),
+        Some(cookie) => sticky::read(cookie, |id| sticky::named(&live, id), head),
         None => (None, None),
     };
     let cookie = cookie.as_deref();

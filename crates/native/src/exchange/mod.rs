@@ -263,6 +263,8 @@ fn attempts(
             if let Some(limit) = again::begin(cx, plan, bounds, &progress) {
                 let waits = Box::pin(again::wait_for_place(cx, plan, downstream, &progress, limit));
                 waits.await.map_err(|fault| progress.unserved(fault))?;
+                // Waiting for a place is not the instance's time.
+                cx.record.sent();
             }
             cx.record.noted.iter().for_each(|noted| noted.admitted());
         }

@@ -48,7 +48,7 @@ struct Dates {
 
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "dates of cookies are those of clocks, for every balancer the same")]
-pub(super) fn today() -> u64 {
+fn today() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -59,7 +59,6 @@ pub(super) fn read(
     cookie: &Cookie,
     named: impl Fn(&[u8]) -> Option<u32>,
     head: &RequestHead<'_, '_>,
-    now: u64,
 ) -> (Option<Box<Sticky>>, Option<Vec<u8>>) {
     let mut sticky = Sticky {
         wanted: None,
@@ -75,7 +74,7 @@ pub(super) fn read(
             kept.push(piece.to_vec());
             continue;
         };
-        let (id, rest) = sticky.take(cookie, value, now);
+        let (id, rest) = sticky.take(cookie, value);
         if sticky.wanted.is_none() {
             sticky.wanted = named(id);
             sticky.came(if sticky.wanted.is_some() { b'V' } else { b'I' });
@@ -118,7 +117,7 @@ impl Sticky {
 
     /// Takes a value: what names an instance in it, and, with `prefix`, the rest. Notes its dates. One that is too old
     /// names none.
-    fn take<'v>(&mut self, cookie: &Cookie, value: &'v [u8], now: u64) -> (&'v [u8], Option<&'v [u8]>) {
+    fn take<'v>(&mut self, cookie: &Cookie, value: &'v [u8]) -> (&'v [u8], Option<&'v [u8]>) {
         if cookie.mode == Some(CookieMode::Prefix) {
             let tilde = value.iter().position(|byte| *byte == b'~');
             return tilde.map_or((value, None), |at| (&value[..at], Some(&value[at + 1..])));
@@ -127,7 +126,7 @@ impl Sticky {
         let id = parts.next().unwrap_or_default();
         let last = parts.next().and_then(date).or(self.dates.last);
         self.dates = Dates { last, first: parts.next().and_then(date).or(self.dates.first) };
-        if let Some(over) = self.dates.over(cookie, now) {
+        if let Some(over) = self.dates.over(cookie) {
             self.came(over);
             self.dates = Dates::default();
             return (b"", None);
@@ -142,7 +141,6 @@ impl Sticky {
         (live, instance): (&ServiceLive, &InstanceLive),
         head: &ResponseHead<'_, '_>,
         base: Option<&HeaderEdits>,
-        now: u64,
     ) -> Option<HeaderEdits> {
         let cookie = live.service.cookie()?;
         let stuck = self.wanted == Some(instance.id);
@@ -153,7 +151,7 @@ impl Sticky {
         let is_preserved = is_set && cookie.has(CookieFlag::Preserve);
         let is_rewritten = is_set && !is_preserved;
         let mut added = Vec::new();
-        let inserts = !is_preserved && self.inserts(cookie, stuck, now);
+        let inserts = !is_preserved && self.inserts(cookie, stuck);
         self.became(letter(cookie, (is_set, is_preserved, inserts), stuck), stuck);
         if is_rewritten {
             let value = value(live, instance);
@@ -164,7 +162,7 @@ impl Sticky {
             added.extend(set_cookies(head).filter_map(become_of).map(|line| (SET_COOKIE, line)));
         }
         if inserts {
-            added.push((SET_COOKIE, self.line(cookie, value(live, instance).as_deref(), now).into()));
+            added.push((SET_COOKIE, self.line(cookie, value(live, instance).as_deref()).into()));
             if cookie.has(CookieFlag::NoCache) && self.is_safe && !is_private(head) {
                 added.push(("Cache-Control", b"private".to_vec()));
             }
@@ -181,21 +179,21 @@ impl Sticky {
     }
 
     /// Whether the answer sets our cookie: the client has none that names this instance, or its dates are to be renewed.
-    fn inserts(&self, cookie: &Cookie, stuck: bool, now: u64) -> bool {
+    fn inserts(&self, cookie: &Cookie, stuck: bool) -> bool {
         let Dates { last, first } = self.dates;
-        let is_renewed = (cookie.max_idle.is_some() || last.is_some()) && last.is_none_or(|last| last < now);
+        let is_renewed = (cookie.max_idle.is_some() || last.is_some()) && last.is_none_or(|last| last < today());
         let is_due = !stuck || is_renewed || cookie.max_life.is_some() != first.is_some();
         cookie.mode == Some(CookieMode::Insert) && is_due && (self.is_post || !cookie.has(CookieFlag::PostOnly))
     }
 
     /// The value of `Set-Cookie`. An instance without a value has the client forget the one that it has.
-    fn line(&self, cookie: &Cookie, value: Option<&str>, now: u64) -> String {
+    fn line(&self, cookie: &Cookie, value: Option<&str>) -> String {
         let mut line = format!("{}=", cookie.name);
         match value {
             None => line.push_str("; Expires=Thu, 01-Jan-1970 00:00:01 GMT"),
             Some(value) => {
                 line.push_str(value);
-                let today = now.div_ceil(UNIT) * UNIT;
+                let today = today().div_ceil(UNIT) * UNIT;
                 let last = cookie.max_idle.or(cookie.max_life).map(|_| today);
                 let first = cookie.max_life.map(|_| self.dates.first.unwrap_or(today));
                 for date in last.into_iter().chain(first) {
@@ -215,8 +213,11 @@ impl Sticky {
 
 impl Dates {
     /// Whether a cookie is too old, by `maxlife` (`O`) or `maxidle` (`E`).
-    fn over(self, cookie: &Cookie, now: u64) -> Option<u8> {
-        let is_over = |date: u64, most: u64| now.saturating_sub(date) > most || date.saturating_sub(now) > AHEAD;
+    fn over(self, cookie: &Cookie) -> Option<u8> {
+        let is_over = |date: u64, most: u64| {
+            let now = today();
+            now.saturating_sub(date) > most || date.saturating_sub(now) > AHEAD
+        };
         let over = |date: Option<u64>, most: Option<std::time::Duration>| {
             date.zip(most).is_some_and(|(date, most)| is_over(date, most.as_secs()))
         };

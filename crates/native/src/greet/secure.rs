@@ -17,7 +17,7 @@ use crate::net::presented::AskedId;
 use crate::net::stream::Stream;
 use crate::net::tls::{Greeted, Tls};
 use crate::serve;
-use crate::tls::{Crowded, Keys};
+use crate::tls::{Crowded, HandshakeStage, Keys};
 use crate::worker::{Counted, Worker};
 
 /// The first byte of every TLS connection: a record of a handshake (RFC 8446 §5.1).
@@ -68,21 +68,14 @@ pub(super) async fn handshake(
     choose: Choose,
 ) -> Result<Tls, Unopened> {
     let worker = opening.worker;
+    let greeted = in_turn(opening, HandshakeStage::Hello, Tls::greeted(stream, read)).await?;
     let keys = keys_now(worker)?;
-    let begin = Box::pin(async {
-        let greeted = Tls::greeted(stream, read).await?;
-        match on_demand::is_missing(worker, &keys, &greeted) {
-            true => Ok(Begun::Waits(greeted)),
-            false => answer(greeted, &keys, choose).await.map(Begun::Done),
-        }
-    });
-    let tls = match done(opening.run(worker.handshakes.run(begin)).await?)? {
-        Begun::Done(tls) => tls,
-        Begun::Waits(greeted) => {
+    let tls = match on_demand::is_missing(worker, &keys, &greeted) {
+        false => in_turn(opening, HandshakeStage::Answer, answer(greeted, &keys, choose)).await?,
+        true => {
             on_demand::wait(worker, greeted.name().unwrap_or_default(), LATE).await?;
             let keys = keys_now(worker)?;
-            let go_on = Box::pin(answer(greeted, &keys, choose));
-            done(Opening::new(worker, LATE).run(worker.handshakes.run(go_on)).await?)?
+            in_turn(&Opening::new(worker, LATE), HandshakeStage::Answer, answer(greeted, &keys, choose)).await?
         }
     };
     let (is_tls13, is_resumed) = tls.kind();
@@ -96,13 +89,6 @@ pub(super) async fn handshake(
 
 /// What a handshake needs for a server name, and what it asks of the client.
 pub(super) type Choose = fn(&Keys, Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>);
-
-/// A handshake whose ClientHello is here.
-enum Begun {
-    Done(Tls),
-    /// There is no certificate for its name, and one may be asked for.
-    Waits(Greeted),
-}
 
 /// The certificates in use.
 fn keys_now(worker: &Worker) -> Result<Arc<Keys>, Unopened> {
@@ -122,9 +108,13 @@ async fn answer(greeted: Greeted, keys: &Keys, choose: Choose) -> io::Result<Tls
     greeted.accept(config, asked).await
 }
 
-/// What became of a part of a handshake.
-fn done<T>(done: Result<io::Result<T>, Crowded>) -> Result<T, Unopened> {
-    match done {
+/// Does a stage of a handshake, in turn with all others.
+async fn in_turn<T>(
+    opening: &Opening<'_>,
+    stage: HandshakeStage,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, Unopened> {
+    match opening.run(opening.worker.handshakes.run(stage, Box::pin(work))).await? {
         Ok(done) => done.map_err(|error| Unopened::Failed(Failure::handshake(error.to_string()))),
         Err(Crowded) => {
             let crowded = Failure::handshake("it was the oldest of too many handshakes");

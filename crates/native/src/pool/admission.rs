@@ -16,14 +16,19 @@ use crate::net::watch::Guard;
 #[derive(Debug)]
 pub(crate) struct Admitted {
     live: Rc<ServiceLive>,
-    began: Instant,
+    /// `None`: how long it is held is not measured.
+    began: Option<Instant>,
 }
 
 impl Admitted {
     /// Takes a place if one is free.
     #[expect(clippy::disallowed_methods, reason = "how long places are held is measured")]
     fn take(live: &Rc<ServiceLive>, limit: NonZeroU32) -> Option<Self> {
-        live.bounded().places.take(limit).then(|| Self { live: Rc::clone(live), began: Instant::now() })
+        let bounded = live.bounded();
+        bounded
+            .places
+            .take(limit)
+            .then(|| Self { live: Rc::clone(live), began: bounded.spans.begin().then(Instant::now) })
     }
 
     /// The same, unless others wait.
@@ -35,7 +40,7 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let bounded = self.live.bounded();
-        bounded.spans.add(self.began.elapsed());
+        self.began.iter().for_each(|began| bounded.spans.add(began.elapsed()));
         bounded.places.give();
         bounded.queue.call();
     }

@@ -261,7 +261,7 @@ pub(crate) async fn search(
             }
         };
         if let Some(refused) = refused.take() {
-            tried.spent.redispatches += 1;
+            tried.spent.redispatches = tried.spent.redispatches.saturating_add(1);
             redispatched(refused);
         }
         tried.returning = true;

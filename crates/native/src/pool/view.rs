@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use pointsman_table::{Balance, Config, Instance, Protocol, Service, Table, Target};
+use pointsman_table::{Balance, Config, Instance, Policy, Protocol, Service, Table, Target};
 use pointsman_wire::HeaderEdits;
 
 use super::candidates::Candidates;
@@ -91,6 +91,10 @@ pub(crate) struct ServiceLive {
     pub(crate) cookies: Option<Box<CookieValues>>,
     /// What the service changes in the headers of answers over HTTPS; most change nothing.
     pub(crate) https_edits: Option<Rc<HeaderEdits>>,
+    /// Its policy, if that has something to do before the instance of a request is chosen.
+    pub(crate) judge: Option<Arc<Policy>>,
+    /// Its policy asks for the ids of requests.
+    pub(crate) asks_for_id: bool,
     /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
@@ -235,6 +239,8 @@ impl ServiceLive {
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
             cookies: CookieValues::of(service),
+            judge: service.policy.as_ref().filter(|policy| policy.judges()).map(Arc::clone),
+            asks_for_id: service.policy.as_deref().is_some_and(Policy::asks_for_id),
             https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header()).into()),
             candidates: RefCell::default(),
             superseded: Cell::new(false),

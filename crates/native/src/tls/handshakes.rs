@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore};
 
-/// Most handshakes of one worker at once; beyond, the oldest ends.
+/// Most handshakes of one worker at once in one stage; beyond, the oldest ends.
 const MOST: usize = 1024;
 
 /// The handshakes of one worker.
@@ -21,13 +21,24 @@ const MOST: usize = 1024;
 pub(crate) struct Handshakes {
     /// Who may take the next step: one at a time.
     turn: Semaphore,
-    running: RefCell<BTreeMap<u64, Rc<Notify>>>,
+    /// Those that run, by stage, in the order of their start.
+    running: [RefCell<BTreeMap<u64, Rc<Notify>>>; 2],
     counted: Cell<u64>,
+}
+
+/// A part of a handshake. Clients that never say what they want end others of their kind, and nobody's handshake that has
+/// begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HandshakeStage {
+    /// Until the whole ClientHello is here.
+    Hello,
+    /// From then on.
+    Answer,
 }
 
 impl Default for Handshakes {
     fn default() -> Self {
-        Self { turn: Semaphore::new(1), running: RefCell::default(), counted: Cell::new(0) }
+        Self { turn: Semaphore::new(1), running: Default::default(), counted: Cell::new(0) }
     }
 }
 
@@ -36,34 +47,35 @@ impl Default for Handshakes {
 pub(crate) struct Crowded;
 
 impl Handshakes {
-    /// Runs a handshake. Its steps take turns with those of all others: while connections have work, one step of one
+    /// Runs a stage of a handshake. Its steps take turns with those of all others: while connections have work, one step of one
     /// handshake runs each time that all of them had their turn.
     ///
     /// # Errors
-    /// [`Crowded`]: there are too many, and this is the oldest.
-    pub(crate) async fn run<F: Future>(&self, handshake: F) -> Result<F::Output, Crowded> {
-        let entry = self.enter();
-        let mut handshake = pin!(self.in_turn(handshake));
+    /// [`Crowded`]: there are too many in this stage, and this is the oldest.
+    pub(crate) async fn run<F: Future>(&self, stage: HandshakeStage, work: F) -> Result<F::Output, Crowded> {
+        let entry = self.enter(stage);
+        let mut work = pin!(self.in_turn(work));
         let mut told = pin!(entry.told.notified());
         poll_fn(|context| match told.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(Crowded)),
-            Poll::Pending => handshake.as_mut().poll(context).map(Ok),
+            Poll::Pending => work.as_mut().poll(context).map(Ok),
         })
         .await
     }
 
-    fn enter(&self) -> Entry<'_> {
+    fn enter(&self, stage: HandshakeStage) -> Entry<'_> {
         let number = self.counted.get();
         self.counted.set(number + 1);
         let told = Rc::new(Notify::new());
-        let mut running = self.running.borrow_mut();
+        let of = &self.running[stage as usize];
+        let mut running = of.borrow_mut();
         if running.len() >= MOST
             && let Some((_, oldest)) = running.pop_first()
         {
             oldest.notify_one();
         }
         running.insert(number, Rc::clone(&told));
-        Entry { of: self, number, told }
+        Entry { of, number, told }
     }
 
     async fn in_turn<F: Future>(&self, work: F) -> F::Output {
@@ -87,14 +99,14 @@ impl Handshakes {
 
 /// A handshake's place among those that run.
 struct Entry<'h> {
-    of: &'h Handshakes,
+    of: &'h RefCell<BTreeMap<u64, Rc<Notify>>>,
     number: u64,
     told: Rc<Notify>,
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.of.running.borrow_mut().remove(&self.number);
+        self.of.borrow_mut().remove(&self.number);
     }
 }
 
@@ -169,7 +181,7 @@ mod tests {
                 yield_now().await;
                 log.borrow_mut().push('h');
             };
-            handshakes.run(steps).await.unwrap();
+            handshakes.run(HandshakeStage::Answer, steps).await.unwrap();
         }
     }
 
@@ -179,7 +191,9 @@ mod tests {
             let handshakes = Rc::new(Handshakes::default());
             let tasks = (0..50).map(|number| {
                 let (handshakes, (send, receive)) = (Rc::clone(&handshakes), tokio::sync::oneshot::channel());
-                let task = tokio::task::spawn_local(async move { handshakes.run(receive).await.unwrap().unwrap() });
+                let task = tokio::task::spawn_local(async move {
+                    handshakes.run(HandshakeStage::Answer, receive).await.unwrap().unwrap()
+                });
                 (number, send, task)
             });
             for (number, send, task) in tasks.collect::<Vec<_>>() {
@@ -195,20 +209,21 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn the_oldest_makes_room() {
+    async fn the_oldest_of_a_stage_makes_room() {
         in_one_thread(async {
             let handshakes = Rc::new(Handshakes::default());
-            let start = || {
+            let start = |stage| {
                 let handshakes = Rc::clone(&handshakes);
-                tokio::task::spawn_local(async move { handshakes.run(pending::<()>()).await })
+                tokio::task::spawn_local(async move { handshakes.run(stage, pending::<()>()).await })
             };
-            let oldest = start();
-            let others: Vec<_> = (1..MOST).map(|_| start()).collect();
+            let answered = start(HandshakeStage::Answer);
+            let oldest = start(HandshakeStage::Hello);
+            let others: Vec<_> = (1..MOST).map(|_| start(HandshakeStage::Hello)).collect();
             yield_now().await;
             assert!(!oldest.is_finished());
-            let _one_more = start();
+            let _one_more = start(HandshakeStage::Hello);
             assert!(oldest.await.unwrap().is_err());
-            assert!(others.iter().all(|other| !other.is_finished()));
+            assert!(!answered.is_finished() && others.iter().all(|other| !other.is_finished()));
             others.iter().for_each(|other| other.abort());
         })
         .await;

@@ -29,7 +29,7 @@ mod tickets;
 
 pub(crate) use awaited::Awaited;
 pub use chooser::certificate_fault;
-pub(crate) use handshakes::{Crowded, Handshakes};
+pub(crate) use handshakes::{Crowded, HandshakeStage, Handshakes};
 pub(crate) use keys::Keys;
 pub(crate) use outbound::Outbound;
 pub use tickets::new_ticket_secret;

@@ -52,6 +52,9 @@ const RETRY_TERM: Duration = Duration::from_secs(2);
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 /// The longest time for which no new order is made because an authority limits one, seconds.
 const LONGEST_HOLD: i64 = 15 * 60;
+/// After a look for what is due, so many times as long as that took there is none: ten thousand names take no more of the
+/// thread than a few.
+const REST: u32 = 10;
 /// The longest sleep: somebody may set the clock.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -199,7 +202,7 @@ impl<'a> Work<'a> {
     async fn run(&self, state: &mut watch::Receiver<LeaseState>, held: u64) {
         let (mut status, mut book) = (self.leader.status.clone(), self.leader.book.subscribe());
         let mut jobs = FuturesUnordered::new();
-        let mut table = None;
+        let (mut table, mut next_look) = (None, Instant::now());
         let leads = |state: &LeaseState| *state == LeaseState::Held { term: held };
         while leads(&state.borrow()) && !self.leader.is_draining() {
             let newest = status.borrow_and_update().table.clone();
@@ -208,12 +211,17 @@ impl<'a> Work<'a> {
                     Rc::new(newest.as_ref().map(|table| table.acme_names()).unwrap_or_default());
                 table = newest;
             }
-            book.mark_unchanged();
-            if let Some(table) = &table {
-                let book = self.leader.book.borrow();
-                *self.on_demand.borrow_mut() = book.on_demand(&self.wanted.borrow(), table, now());
+            let begun = Instant::now();
+            let mut pause = next_look.saturating_duration_since(begun);
+            if pause.is_zero() {
+                book.mark_unchanged();
+                if let Some(table) = &table {
+                    let book = self.leader.book.borrow();
+                    *self.on_demand.borrow_mut() = book.on_demand(&self.wanted.borrow(), table, now());
+                }
+                pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
+                next_look = Instant::now() + begun.elapsed() * REST;
             }
-            let pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
             tokio::select! {
                 Some(name) = jobs.next() => {
                     self.busy.borrow_mut().remove(&name);

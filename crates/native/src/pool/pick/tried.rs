@@ -5,11 +5,11 @@ use pointsman_table::MOST_RETRIES;
 /// How many instances are remembered: as many as a request tries before its last attempt.
 const MOST: usize = MOST_RETRIES as usize;
 
-/// Which instances a request has tried.
+/// Which instances a request has tried. Small: every exchange holds one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried {
     ids: [u32; MOST],
-    count: u32,
+    count: u16,
     /// It had an instance before: it goes before requests that never had one.
     pub(crate) returning: bool,
     pub(crate) spent: Spent,
@@ -25,7 +25,7 @@ pub(crate) struct Spent {
     /// How many requests were in the queue when this one joined it.
     pub(crate) queued: u32,
     /// How often it went to another instance because one did not take the connection.
-    pub(crate) redispatches: u32,
+    pub(crate) redispatches: u16,
     /// A connection is being opened, or could not be.
     pub(crate) is_connecting: bool,
 }
@@ -33,10 +33,10 @@ pub(crate) struct Spent {
 impl Tried {
     /// Adds an instance by its number, which it keeps from table to table.
     pub(crate) fn add(&mut self, id: u32) {
-        if let Some(free) = self.ids.get_mut(self.count as usize) {
+        if let Some(free) = self.ids.get_mut(usize::from(self.count)) {
             *free = id;
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
     }
 
     /// Forgets the instances: all of them may be tried again.
@@ -45,15 +45,15 @@ impl Tried {
     }
 
     pub(crate) fn count(self) -> u32 {
-        self.count
+        self.count.into()
     }
 
     /// The instance that was tried last, as far as it is remembered.
     pub(crate) fn last(self) -> Option<u32> {
-        self.ids.get(self.count.checked_sub(1)? as usize).copied()
+        self.ids.get(usize::from(self.count.checked_sub(1)?)).copied()
     }
 
     pub(in crate::pool) fn has(self, id: u32) -> bool {
-        self.ids.iter().take(self.count as usize).any(|known| *known == id)
+        self.ids.iter().take(usize::from(self.count)).any(|known| *known == id)
     }
 }
