@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::ioctl::{Getter, Opcode, ioctl};
 
-/// What every block of mimalloc is aligned to that is not smaller: its `MI_MAX_ALIGN_SIZE`.
+/// Blocks of at least this size are aligned to it: mimalloc's `MI_MAX_ALIGN_SIZE`.
 const ALIGNED: usize = 16;
 /// The first descriptor that a service manager passes: `SD_LISTEN_FDS_START` of sd_listen_fds(3).
 const FIRST_PASSED: RawFd = 3;
@@ -28,7 +28,8 @@ pub fn unacknowledged(connection: impl AsFd) -> usize {
 }
 
 /// mimalloc, for a program's `#[global_allocator]`. Unlike the crate of that name it asks for an alignment only where
-/// blocks do not have it anyway: asked for one, mimalloc allocates more, in a long way, unless the size is a power of two.
+/// blocks do not have it anyway: asked for one, mimalloc often takes a long way, and allocates more for sizes whose class is no
+/// power of two.
 #[derive(Debug)]
 pub struct Allocator;
 
@@ -41,8 +42,8 @@ impl Allocator {
 
 // SAFETY: mimalloc's functions do what this trait asks for (its manual, "Extended Functions" and "Aligned Allocation"):
 // they never unwind, return null or a block of at least the size, whose address is a multiple of the alignment; blocks of
-// all of them are freed and reallocated alike. Blocks of 16 bytes and more are aligned to 16 bytes, smaller ones to their
-// size, so that the short way serves where `is_aligned` says so.
+// all of them are freed and reallocated alike. Blocks of 16 bytes and more are aligned to 16 bytes, smaller ones to 8
+// bytes, so that the short way serves where `is_aligned` says so.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
@@ -133,7 +134,11 @@ mod tests {
                     let block = Allocator.realloc(block, layout, larger.size());
                     assert!(block.addr().is_multiple_of(align), "{larger:?}");
                     assert!((0..size).all(|at| *block.add(at) == 7), "{larger:?}");
-                    Allocator.dealloc(block, larger);
+                    let small = Layout::from_size_align(3, align).unwrap();
+                    let block = Allocator.realloc(block, larger, small.size());
+                    assert!(block.addr().is_multiple_of(align), "{small:?}");
+                    assert!((0..size.min(3)).all(|at| *block.add(at) == 7), "{small:?}");
+                    Allocator.dealloc(block, small);
                     Allocator.dealloc(zeroed, layout);
                 }
             }

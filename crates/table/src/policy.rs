@@ -117,15 +117,45 @@ impl Display for Scheme {
 impl Policy {
     /// Whether there is anything to do before a request's instance is chosen.
     pub fn judges(&self) -> bool {
-        let judging = Self {
-            errors: Pages::default(),
-            finish: false,
-            split: None,
-            mirrors: Box::default(),
-            cookie: None,
-            ..self.clone()
-        };
-        judging != Self::default()
+        let Self {
+            scheme,
+            hsts,
+            client_auth,
+            access,
+            rate_limit,
+            max_body,
+            cors,
+            request_id,
+            basic_auth,
+            redirect,
+            rewrite,
+            request_headers,
+            response_headers,
+            compress,
+            maintenance,
+            forward_auth,
+            errors: _,
+            finish: _,
+            split: _,
+            mirrors: _,
+            cookie: _,
+        } = self;
+        *scheme != Scheme::default()
+            || *request_id
+            || hsts.is_some()
+            || client_auth.is_some()
+            || access.is_some()
+            || rate_limit.is_some()
+            || max_body.is_some()
+            || cors.is_some()
+            || basic_auth.is_some()
+            || redirect.is_some()
+            || rewrite.is_some()
+            || request_headers.is_some()
+            || response_headers.is_some()
+            || compress.is_some()
+            || maintenance.is_some()
+            || forward_auth.is_some()
     }
 
     /// Whether anything asks for a request's id.

@@ -23,20 +23,20 @@ const GROUP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes the choice of the method differ from all draws.
 const METHOD: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
+/// So many draws are compared at once.
+const TOGETHER: usize = 32;
+
 /// Keys as numbers: XXH3-64, with seed 0.
 pub fn hash_key(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
 }
-
-/// So many draws are compared at once.
-const TOGETHER: usize = 32;
 
 /// Instances that keys are spread over.
 #[derive(Clone, Debug)]
 pub struct Rendezvous {
     /// Ordered by group.
     members: Box<[Drawer]>,
-    /// The place of each is its own, here.
+    /// `place` is the index here.
     groups: Box<[Drawer]>,
     /// The members of each group.
     ranges: Box<[(u32, u32)]>,

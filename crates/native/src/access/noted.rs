@@ -198,7 +198,7 @@ impl Noted {
             self.connect.set(Some(tried.spent.connect));
         }
         self.redispatches.set(tried.spent.redispatches.into());
-        self.queued.set(tried.spent.queued);
+        self.queued.set(tried.spent.queued.into());
     }
 
     /// Where new connections for it are noted.

@@ -43,7 +43,8 @@ pub(super) async fn wait(
     loop {
         let checked_out = match progress.bound() {
             None => check_out(cx, plan, downstream, want, tried, held.take()).await,
-            Some(_) => check_out_within(cx, plan, downstream, want, (tried, held.take()), progress).await,
+            // Boxed: else whoever waits would hold twice as much.
+            Some(_) => Box::pin(check_out_within(cx, plan, downstream, want, (tried, held.take()), progress)).await,
         };
         cx.record.noted.iter().for_each(|noted| noted.checked_out(tried, checked_out.is_ok()));
         let fault = match checked_out {
@@ -120,6 +121,8 @@ pub(super) async fn pause(
 ) -> Result<(), Unserved> {
     if pauses {
         Box::pin(again::pause(cx, downstream, progress)).await.map_err(|fault| progress.unserved(fault))?;
+        // A pause is not the instance's time.
+        cx.record.sent();
     }
     Ok(())
 }

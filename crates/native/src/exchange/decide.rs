@@ -295,7 +295,7 @@ pub(crate) fn decide(
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let mut approved = match &live.judge {
+    let mut approved = match &live.admitting {
         None => None,
         Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), (peer, id)) {
             Ok(approved) => Some(approved),
@@ -313,7 +313,7 @@ pub(crate) fn decide(
     let mut held = worker.buffers.take(Size::Head);
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     let (sticky, cookie) = match live.service.cookie() {
-        Some(cookie) => sticky::read(cookie, |id| sticky::named(&live, id), head),
+        Some(cookie) => sticky::read(cookie, |id| sticky::named(&live, id), head, sticky::today),
         None => (None, None),
     };
     let cookie = cookie.as_deref();

@@ -21,6 +21,7 @@ use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
 use super::sides::{Flushed, Sink, Source, pump};
+use super::sticky::today;
 use crate::coding::Coding;
 use crate::fault::Fault;
 use crate::http1::body::Moved;
@@ -531,7 +532,7 @@ fn changed<'c>(head: &ResponseHead<'_, '_>, cx: &'c Cx<'_>, plan: &Plan, instanc
     let name = || plan.live.name_of(instance.id).unwrap_or_default();
     let base = cx.edits.as_deref().map(|edits| edits.for_instance(&name()));
     let sticky = plan.sticky.as_ref();
-    let stuck = sticky.and_then(|sticky| sticky.edits((&plan.live, instance), head, base.as_deref()));
+    let stuck = sticky.and_then(|sticky| sticky.edits((&plan.live, instance), head, base.as_deref(), today));
     if let (Some(noted), Some(sticky)) = (&cx.record.noted, sticky) {
         noted.cookies.set(sticky.letters());
     }

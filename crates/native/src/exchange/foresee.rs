@@ -122,7 +122,7 @@ fn stuck((service, now): (&Service, &[InstanceNow]), own: &Cookie, head: &Reques
     let key = Some(String::from_utf8_lossy(value).into_owned());
     let values = CookieValues::of(service);
     let named = |id: &[u8]| values.as_ref()?.find(id).and_then(|index| u32::try_from(index).ok());
-    let (sticky, _) = sticky::read(own, named, head);
+    let (sticky, _) = sticky::read(own, named, head, sticky::today);
     let index = sticky.and_then(|sticky| sticky.wanted).and_then(|index| usize::try_from(index).ok());
     let Some((index, instance)) = index.and_then(|index| Some((index, service.instances.get(index)?))) else {
         return Foreseen { why: vec![format!("the {by} names no instance of the service")], by, key, instance: None };

@@ -25,6 +25,9 @@ const UNIT: u64 = 4;
 /// Clocks of balancers may differ by so much, seconds: a date further ahead makes a cookie too old.
 const AHEAD: u64 = 24 * 3600;
 
+/// Tells seconds since 1970. Asked only where a date counts: most cookies have none.
+type Today = fn() -> u64;
+
 /// What a request's client sticks to.
 #[derive(Debug)]
 pub(super) struct Sticky {
@@ -48,7 +51,7 @@ struct Dates {
 
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "dates of cookies are those of clocks, for every balancer the same")]
-fn today() -> u64 {
+pub(super) fn today() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -59,6 +62,7 @@ pub(super) fn read(
     cookie: &Cookie,
     named: impl Fn(&[u8]) -> Option<u32>,
     head: &RequestHead<'_, '_>,
+    today: Today,
 ) -> (Option<Box<Sticky>>, Option<Vec<u8>>) {
     let mut sticky = Sticky {
         wanted: None,
@@ -74,7 +78,7 @@ pub(super) fn read(
             kept.push(piece.to_vec());
             continue;
         };
-        let (id, rest) = sticky.take(cookie, value);
+        let (id, rest) = sticky.take(cookie, value, today);
         if sticky.wanted.is_none() {
             sticky.wanted = named(id);
             sticky.came(if sticky.wanted.is_some() { b'V' } else { b'I' });
@@ -117,7 +121,7 @@ impl Sticky {
 
     /// Takes a value: what names an instance in it, and, with `prefix`, the rest. Notes its dates. One that is too old
     /// names none.
-    fn take<'v>(&mut self, cookie: &Cookie, value: &'v [u8]) -> (&'v [u8], Option<&'v [u8]>) {
+    fn take<'v>(&mut self, cookie: &Cookie, value: &'v [u8], today: Today) -> (&'v [u8], Option<&'v [u8]>) {
         if cookie.mode == Some(CookieMode::Prefix) {
             let tilde = value.iter().position(|byte| *byte == b'~');
             return tilde.map_or((value, None), |at| (&value[..at], Some(&value[at + 1..])));
@@ -126,7 +130,7 @@ impl Sticky {
         let id = parts.next().unwrap_or_default();
         let last = parts.next().and_then(date).or(self.dates.last);
         self.dates = Dates { last, first: parts.next().and_then(date).or(self.dates.first) };
-        if let Some(over) = self.dates.over(cookie) {
+        if let Some(over) = self.dates.over(cookie, today) {
             self.came(over);
             self.dates = Dates::default();
             return (b"", None);
@@ -141,6 +145,7 @@ impl Sticky {
         (live, instance): (&ServiceLive, &InstanceLive),
         head: &ResponseHead<'_, '_>,
         base: Option<&HeaderEdits>,
+        today: Today,
     ) -> Option<HeaderEdits> {
         let cookie = live.service.cookie()?;
         let stuck = self.wanted == Some(instance.id);
@@ -151,7 +156,7 @@ impl Sticky {
         let is_preserved = is_set && cookie.has(CookieFlag::Preserve);
         let is_rewritten = is_set && !is_preserved;
         let mut added = Vec::new();
-        let inserts = !is_preserved && self.inserts(cookie, stuck);
+        let inserts = !is_preserved && self.inserts(cookie, stuck, today);
         self.became(letter(cookie, (is_set, is_preserved, inserts), stuck), stuck);
         if is_rewritten {
             let value = value(live, instance);
@@ -162,7 +167,7 @@ impl Sticky {
             added.extend(set_cookies(head).filter_map(become_of).map(|line| (SET_COOKIE, line)));
         }
         if inserts {
-            added.push((SET_COOKIE, self.line(cookie, value(live, instance).as_deref()).into()));
+            added.push((SET_COOKIE, self.line(cookie, value(live, instance).as_deref(), today()).into()));
             if cookie.has(CookieFlag::NoCache) && self.is_safe && !is_private(head) {
                 added.push(("Cache-Control", b"private".to_vec()));
             }
@@ -179,7 +184,7 @@ impl Sticky {
     }
 
     /// Whether the answer sets our cookie: the client has none that names this instance, or its dates are to be renewed.
-    fn inserts(&self, cookie: &Cookie, stuck: bool) -> bool {
+    fn inserts(&self, cookie: &Cookie, stuck: bool, today: Today) -> bool {
         let Dates { last, first } = self.dates;
         let is_renewed = (cookie.max_idle.is_some() || last.is_some()) && last.is_none_or(|last| last < today());
         let is_due = !stuck || is_renewed || cookie.max_life.is_some() != first.is_some();
@@ -187,13 +192,13 @@ impl Sticky {
     }
 
     /// The value of `Set-Cookie`. An instance without a value has the client forget the one that it has.
-    fn line(&self, cookie: &Cookie, value: Option<&str>) -> String {
+    fn line(&self, cookie: &Cookie, value: Option<&str>, now: u64) -> String {
         let mut line = format!("{}=", cookie.name);
         match value {
             None => line.push_str("; Expires=Thu, 01-Jan-1970 00:00:01 GMT"),
             Some(value) => {
                 line.push_str(value);
-                let today = today().div_ceil(UNIT) * UNIT;
+                let today = now.div_ceil(UNIT) * UNIT;
                 let last = cookie.max_idle.or(cookie.max_life).map(|_| today);
                 let first = cookie.max_life.map(|_| self.dates.first.unwrap_or(today));
                 for date in last.into_iter().chain(first) {
@@ -213,7 +218,7 @@ impl Sticky {
 
 impl Dates {
     /// Whether a cookie is too old, by `maxlife` (`O`) or `maxidle` (`E`).
-    fn over(self, cookie: &Cookie) -> Option<u8> {
+    fn over(self, cookie: &Cookie, today: Today) -> Option<u8> {
         let is_over = |date: u64, most: u64| {
             let now = today();
             now.saturating_sub(date) > most || date.saturating_sub(now) > AHEAD

@@ -1,6 +1,7 @@
 //! TLS handshakes, and HTTPS connections behind them. Chooses no certificate and no service.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use pointsman_wire::{Answer, NO_APPLICATION_PROTOCOL};
@@ -68,14 +69,15 @@ pub(super) async fn handshake(
     choose: Choose,
 ) -> Result<Tls, Unopened> {
     let worker = opening.worker;
-    let greeted = in_turn(opening, HandshakeStage::Hello, Tls::greeted(stream, read)).await?;
+    let greeted = in_turn(opening, HandshakeStage::Hello, Box::pin(Tls::greeted(stream, read))).await?;
     let keys = keys_now(worker)?;
     let tls = match on_demand::is_missing(worker, &keys, &greeted) {
-        false => in_turn(opening, HandshakeStage::Answer, answer(greeted, &keys, choose)).await?,
+        false => in_turn(opening, HandshakeStage::Answer, Box::pin(answer(greeted, &keys, choose))).await?,
         true => {
             on_demand::wait(worker, greeted.name().unwrap_or_default(), LATE).await?;
             let keys = keys_now(worker)?;
-            in_turn(&Opening::new(worker, LATE), HandshakeStage::Answer, answer(greeted, &keys, choose)).await?
+            in_turn(&Opening::new(worker, LATE), HandshakeStage::Answer, Box::pin(answer(greeted, &keys, choose)))
+                .await?
         }
     };
     let (is_tls13, is_resumed) = tls.kind();
@@ -108,13 +110,13 @@ async fn answer(greeted: Greeted, keys: &Keys, choose: Choose) -> io::Result<Tls
     greeted.accept(config, asked).await
 }
 
-/// Does a stage of a handshake, in turn with all others.
+/// Does a stage of a handshake, among all others.
 async fn in_turn<T>(
     opening: &Opening<'_>,
     stage: HandshakeStage,
-    work: impl Future<Output = io::Result<T>>,
+    work: Pin<Box<impl Future<Output = io::Result<T>>>>,
 ) -> Result<T, Unopened> {
-    match opening.run(opening.worker.handshakes.run(stage, Box::pin(work))).await? {
+    match opening.run(opening.worker.handshakes.run(stage, work)).await? {
         Ok(done) => done.map_err(|error| Unopened::Failed(Failure::handshake(error.to_string()))),
         Err(Crowded) => {
             let crowded = Failure::handshake("it was the oldest of too many handshakes");

@@ -249,7 +249,7 @@ pub(crate) async fn search(
         let hold = match held.take() {
             Some(first) => Err(first),
             None => {
-                tried.spent.queued = u32::try_from(live.room().queued()).unwrap_or(u32::MAX);
+                tried.spent.queued = u16::try_from(live.room().queued()).unwrap_or(u16::MAX);
                 tried.spent.is_connecting = false;
                 let since = moment();
                 let held = hold(home, live, want, *tried, deadline).await;

@@ -92,7 +92,7 @@ pub(crate) struct ServiceLive {
     /// What the service changes in the headers of answers over HTTPS; most change nothing.
     pub(crate) https_edits: Option<Rc<HeaderEdits>>,
     /// Its policy, if that has something to do before the instance of a request is chosen.
-    pub(crate) judge: Option<Arc<Policy>>,
+    pub(crate) admitting: Option<Arc<Policy>>,
     /// Its policy asks for the ids of requests.
     pub(crate) asks_for_id: bool,
     /// The instances to pick from.
@@ -239,7 +239,7 @@ impl ServiceLive {
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
             cookies: CookieValues::of(service),
-            judge: service.policy.as_ref().filter(|policy| policy.judges()).map(Arc::clone),
+            admitting: service.policy.as_ref().filter(|policy| policy.judges()).map(Arc::clone),
             asks_for_id: service.policy.as_deref().is_some_and(Policy::asks_for_id),
             https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header()).into()),
             candidates: RefCell::default(),

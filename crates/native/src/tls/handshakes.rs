@@ -47,14 +47,20 @@ impl Default for Handshakes {
 pub(crate) struct Crowded;
 
 impl Handshakes {
-    /// Runs a stage of a handshake. Its steps take turns with those of all others: while connections have work, one step of one
-    /// handshake runs each time that all of them had their turn.
+    /// Runs a stage of a handshake. Steps of answers take turns with those of all others: while connections have work, one
+    /// step of one handshake runs each time that all of them had their turn. A ClientHello is read at once: it costs no more
+    /// than a request's head.
     ///
     /// # Errors
     /// [`Crowded`]: there are too many in this stage, and this is the oldest.
     pub(crate) async fn run<F: Future>(&self, stage: HandshakeStage, work: F) -> Result<F::Output, Crowded> {
         let entry = self.enter(stage);
-        let mut work = pin!(self.in_turn(work));
+        let mut work = pin!(async {
+            match stage {
+                HandshakeStage::Hello => work.await,
+                HandshakeStage::Answer => self.in_turn(work).await,
+            }
+        });
         let mut told = pin!(entry.told.notified());
         poll_fn(|context| match told.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(Crowded)),

@@ -52,9 +52,11 @@ const RETRY_TERM: Duration = Duration::from_secs(2);
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 /// The longest time for which no new order is made because an authority limits one, seconds.
 const LONGEST_HOLD: i64 = 15 * 60;
-/// After a look for what is due, so many times as long as that took there is none: ten thousand names take no more of the
-/// thread than a few.
+/// How long the leader rests after a look for what is due, in times of what the look took: ten thousand names take no more
+/// of the thread than a few.
 const REST: u32 = 10;
+/// The longest rest: a look may take long because the machine stood still.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 /// The longest sleep: somebody may set the clock.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -220,7 +222,7 @@ impl<'a> Work<'a> {
                     *self.on_demand.borrow_mut() = book.on_demand(&self.wanted.borrow(), table, now());
                 }
                 pause = self.begin_due(|name| jobs.push(self.work_at(name)), jobs.len());
-                next_look = Instant::now() + begun.elapsed() * REST;
+                next_look = Instant::now() + (begun.elapsed() * REST).min(LONGEST_REST);
             }
             tokio::select! {
                 Some(name) = jobs.next() => {

@@ -222,8 +222,8 @@ fn an_instance_that_checks_bring_back_gets_its_share_by_and_by() {
     assert!((1..=30).contains(&share), "{share} of 110: about a tenth of the other's");
 }
 
-/// An instance that takes a while for each answer.
-fn slow(name: &'static str, takes: Duration) -> SocketAddr {
+/// An instance that takes a while for each answer, with this status.
+fn slow(name: &'static str, status: u16, takes: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     std::thread::spawn(move || {
@@ -233,7 +233,8 @@ fn slow(name: &'static str, takes: Duration) -> SocketAddr {
                 let ends = BufReader::new(input).lines().map_while(Result::ok).filter(String::is_empty);
                 for _ in ends {
                     std::thread::sleep(takes);
-                    let answer = format!("HTTP/1.1 200 OK\r\nX-Backend: {name}\r\nContent-Length: 0\r\n\r\n");
+                    let answer =
+                        format!("HTTP/1.1 {status} Whatever\r\nX-Backend: {name}\r\nContent-Length: 0\r\n\r\n");
                     if stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }
@@ -247,7 +248,7 @@ fn slow(name: &'static str, takes: Duration) -> SocketAddr {
 #[test]
 fn two_choices_go_by_latency() {
     let fast = Backend::naming("fast");
-    let slow = slow("slow", Duration::from_millis(60));
+    let slow = slow("slow", 200, Duration::from_millis(60));
     let (running, _site) = serving(&[("fast", &fast.instance()), ("slow", &slow.to_string()), ("balance", "p2c")]);
     let slow_ones = (0..60).filter(|_| taker(&running, "/") == "slow").count();
     if engine().differs("least-busy-of-two") {
@@ -255,6 +256,25 @@ fn two_choices_go_by_latency() {
     } else {
         assert!(slow_ones <= 12, "{slow_ones} of 60");
     }
+}
+
+#[test]
+fn two_choices_do_not_blame_whoever_helps_out() {
+    if engine().differs("least-busy-of-two") {
+        return;
+    }
+    let (well, sick) = (Backend::naming("well"), slow("sick", 503, Duration::from_millis(5)));
+    let keys = [
+        ("well", &*well.instance()),
+        ("sick", &sick.to_string()),
+        ("balance", "p2c"),
+        ("retries", "2 on=503 budget=100%"),
+    ];
+    let (running, _site) = serving(&keys);
+    assert!((0..60).all(|_| taker(&running, "/") == "well"));
+    // The pause before an attempt is longer than what the sick one takes, and not the other's.
+    let retries = running.metric("pointsman_retries_total", &["\"sick\""]);
+    assert!((1.0..=12.0).contains(&retries), "{retries} of 60");
 }
 
 #[test]

@@ -9,7 +9,7 @@ const MOST: usize = MOST_RETRIES as usize;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried {
     ids: [u32; MOST],
-    count: u16,
+    count: u8,
     /// It had an instance before: it goes before requests that never had one.
     pub(crate) returning: bool,
     pub(crate) spent: Spent,
@@ -23,9 +23,9 @@ pub(crate) struct Spent {
     /// Milliseconds until there was a connection.
     pub(crate) connect: u32,
     /// How many requests were in the queue when this one joined it.
-    pub(crate) queued: u32,
+    pub(crate) queued: u16,
     /// How often it went to another instance because one did not take the connection.
-    pub(crate) redispatches: u16,
+    pub(crate) redispatches: u8,
     /// A connection is being opened, or could not be.
     pub(crate) is_connecting: bool,
 }

@@ -74,7 +74,8 @@ impl Pebble {
         let mut command = Command::new("pebble");
         command.arg("-config").arg(&file).args(["-dnsserver", &self.names.flag()]);
         command.env("PEBBLE_WFE_NONCEREJECT", "50").env("PEBBLE_AUTHZREUSE", "0");
-        // Its store takes a lock for reading twice, and hangs for ever if somebody comes to write in between.
+        // Its store takes a lock for reading twice, and hangs for ever if somebody comes to write in between: on one core that
+        // is rare.
         command.env("GOMAXPROCS", "1");
         match self.pause {
             0 => command.env("PEBBLE_VA_NOSLEEP", "1"),
