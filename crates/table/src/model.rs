@@ -204,6 +204,11 @@ impl Service {
     pub fn cookie(&self) -> Option<&Cookie> {
         self.policy.as_ref()?.cookie.as_ref()
     }
+
+    /// Whether its balance needs to know the open work of all workers.
+    pub fn counts_work(&self) -> bool {
+        matches!(self.balance, Balance::LeastConnections | Balance::PowerOfTwo) || self.bounded.is_some()
+    }
 }
 
 /// How requests or connections reach a service.

@@ -36,8 +36,9 @@ pub(crate) enum Decision {
     Forward(Box<Plan>),
     /// We answer it with the health page.
     Health,
-    /// An authority asks for the answer to its challenge, and gets this.
-    Challenge(Box<str>),
+    /// An authority asks for the answer to its challenge, and gets this. Boxed twice: every request has room for the largest
+    /// of these.
+    Challenge(Box<Box<str>>),
     /// We answer it with the status of this fault.
     Refuse(Fault),
     /// We answer it with a fault and what is known about it.
@@ -282,7 +283,7 @@ pub(crate) fn decide(
         return Decision::Health;
     }
     if let Some(answer) = view.table.answer(&head.target) {
-        return Decision::Challenge(answer.into());
+        return Decision::Challenge(Box::new(answer.into()));
     }
     if head.hops >= MOST_HOPS {
         return Decision::Refuse(Fault::Loop);

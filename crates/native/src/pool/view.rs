@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use pointsman_table::{Balance, Config, Instance, Policy, Protocol, Service, Table, Target};
+use pointsman_table::{Config, Instance, Policy, Protocol, Service, Table, Target};
 use pointsman_wire::HeaderEdits;
 
 use super::candidates::Candidates;
@@ -200,11 +200,6 @@ fn carried(
     before.map_or_else(OnceCell::new, |before| before.carry(service, home, expires).into())
 }
 
-/// Whether its balance needs to know the open work of all workers.
-fn is_counted(service: &Service) -> bool {
-    matches!(service.balance, Balance::LeastConnections | Balance::PowerOfTwo) || service.bounded.is_some()
-}
-
 fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
     let instances = gone.get().into_iter().flat_map(|live| &live.instances);
     instances.for_each(|instance| instance.retire(home, expires));
@@ -214,7 +209,7 @@ impl ServiceLive {
     /// Work on addresses that an instance of `before` no longer has must end by `expires`.
     fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>, expires: u64) -> Rc<Self> {
         let setup = Setup::new(service, &home.outbound.borrow());
-        let counts = is_counted(service);
+        let counts = service.counts_work();
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
             let live = live.unwrap_or_else(|| {
