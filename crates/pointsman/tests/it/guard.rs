@@ -154,12 +154,12 @@ fn replaced(api: Api) {
 
 #[test]
 fn a_hold_ends_when_its_time_is_over() {
-    let scene = Scene::new(Api::V3, &["--guard-hold", "15s"]);
+    let mut scene = Scene::new(Api::V3, &["--guard-hold", "15s"]);
     scene.wipe();
     scene.running.wait_problem("held", &["12 of 12 instances"]);
     scene.running.wait_backend("a.test", "/", "one");
     scene.running.wait_gone("a.test", "/");
-    assert!(scene.running.process.log().contains("--guard-hold is over"));
+    scene.running.process.wait_log("--guard-hold is over");
 }
 
 #[test]
@@ -293,5 +293,5 @@ fn the_time_of_a_hold_stands_still_while_the_store_is_away() {
     scene.etcd.resume();
     scene.etcd.wait_up();
     scene.running.wait_gone("a.test", "/");
-    assert!(scene.running.process.log().contains("--guard-hold is over"));
+    scene.running.process.wait_log("--guard-hold is over");
 }
