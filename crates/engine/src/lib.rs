@@ -11,7 +11,7 @@
 //! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
 //! | `spans` | spans of traces on their way from workers to the task that sends them |
-//! | `sys` | calls that no library wraps |
+//! | `sys` | calls that no library wraps, and the allocator |
 //! | `tickets` | the secrets of TLS session tickets |
 
 pub mod access;

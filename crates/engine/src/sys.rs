@@ -1,4 +1,4 @@
-//! Calls that no library wraps. The one module of the program with `unsafe`; each use states its reason.
+//! Calls that no library wraps, and the allocator. The one module of the program with `unsafe`; each use states its reason.
 
 #![expect(unsafe_code, reason = "each function says why its call is sound")]
 

@@ -183,14 +183,8 @@ mod tests {
     fn few_of_the_quick_are_measured_and_all_of_the_slow() {
         let spans = Spans::default();
         let measured = |count: u64, took: Duration| {
-            (0..count)
-                .filter(|_| {
-                    spans.begin() && {
-                        spans.add(took);
-                        true
-                    }
-                })
-                .count()
+            let measured = (0..count).filter(|_| spans.begin());
+            measured.inspect(|_| spans.add(took)).count()
         };
         assert_eq!(measured(MEASURED, Duration::from_millis(1)), 16);
         assert_eq!(measured(70, Duration::from_millis(1)), 10);

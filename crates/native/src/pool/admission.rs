@@ -25,10 +25,8 @@ impl Admitted {
     #[expect(clippy::disallowed_methods, reason = "how long places are held is measured")]
     fn take(live: &Rc<ServiceLive>, limit: NonZeroU32) -> Option<Self> {
         let bounded = live.bounded();
-        bounded
-            .places
-            .take(limit)
-            .then(|| Self { live: Rc::clone(live), began: bounded.spans.begin().then(Instant::now) })
+        let began = || bounded.spans.begin().then(Instant::now);
+        bounded.places.take(limit).then(|| Self { live: Rc::clone(live), began: began() })
     }
 
     /// The same, unless others wait.

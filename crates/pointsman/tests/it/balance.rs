@@ -271,10 +271,15 @@ fn two_choices_do_not_blame_whoever_helps_out() {
         ("retries", "2 on=503 budget=100%"),
     ];
     let (running, _site) = serving(&keys);
-    assert!((0..60).all(|_| taker(&running, "/") == "well"));
-    // The pause before an attempt is longer than what the sick one takes, and not the other's.
-    let retries = running.metric("pointsman_retries_total", &["\"sick\""]);
-    assert!((1.0..=12.0).contains(&retries), "{retries} of 60");
+    // The pause before an attempt is longer than what the sick one takes, and not the other's. That one may be late now and
+    // then by itself, and is believed again after some seconds.
+    let retries = || running.metric("pointsman_retries_total", &["\"sick\""]);
+    wait("few of 60 requests that try the sick one first", || {
+        let before = retries();
+        assert!((0..60).all(|_| taker(&running, "/") == "well"));
+        retries() - before <= 12.0
+    });
+    assert!(retries() >= 1.0);
 }
 
 #[test]

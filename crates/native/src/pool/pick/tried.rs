@@ -22,7 +22,7 @@ pub(crate) struct Spent {
     pub(crate) queue: u32,
     /// Milliseconds until there was a connection.
     pub(crate) connect: u32,
-    /// How many requests were in the queue when this one joined it.
+    /// How many requests were in the queue when this one joined it, 65,535 at most.
     pub(crate) queued: u16,
     /// How often it went to another instance because one did not take the connection.
     pub(crate) redispatches: u8,
