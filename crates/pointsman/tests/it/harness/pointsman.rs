@@ -56,10 +56,10 @@ impl Pointsman {
     /// Makes one change of the keys, and waits until all workers serve it.
     #[track_caller]
     pub(crate) fn after(&self, change: impl FnOnce()) {
-        let applied = || self.metric("pointsman_table_applied_revision", &[]);
-        let before = applied();
+        // The newest: workers may not serve all changes before it yet.
+        let before = self.metric("pointsman_table_revision", &[]);
         change();
-        wait("the change", || applied() > before);
+        wait("the change", || self.metric("pointsman_table_applied_revision", &[]) > before);
     }
 
     /// The sum of a metric's samples whose labels contain all of `labels`.
